@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from wsistore.geometry import Box
 
-
 Color = Literal["rgb", "ycbcr", "gray", "white-is-zero"]
 Layout = Literal["yxc", "cyx"]
 Integrity = Literal["strict", "fast"]
