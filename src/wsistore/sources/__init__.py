@@ -1,10 +1,13 @@
 """Ranged bytes from a file or an object, each answer checked for its length.
 
-Public calls: `open_source`, `open_folder`, `Source`, `Folder`.
+Public calls: `open_source`, `open_folder`, `is_url`, `redact`, `Source`, `Folder`.
 """
 
 from __future__ import annotations
 
+from wsistore.sources.local import LocalSource
 from wsistore.sources.model import Folder, Source
+from wsistore.sources.names import is_url, redact
+from wsistore.sources.opening import open_source
 
-__all__ = ["Folder", "Source"]
+__all__ = ["Folder", "LocalSource", "Source", "is_url", "open_source", "redact"]
