@@ -189,6 +189,8 @@ class Container(ABC):
     associated : mapping of str to callable
         Readers of the associated images by name (``"thumbnail"``, ``"label"``,
         ``"macro"``), each returning (h, w, 3) uint8.
+    notes : tuple of str
+        What was ignored or repaired in reading the container; empty by default.
     """
 
     format: str
@@ -197,6 +199,7 @@ class Container(ABC):
     mpp: Mpp | None
     magnification: Magnification | None
     associated: Mapping[str, Callable[[], NDArray[np.uint8]]]
+    notes: tuple[str, ...] = ()
 
     @property
     def icc_profile(self) -> bytes | None:
@@ -245,10 +248,13 @@ class Format:
         ``probe(path_or_url, head, is_folder) -> bool``: whether the content is of this
         format; `head` is the first 64 bytes of a file, empty for a folder.
     open : callable
-        ``open(path_or_url) -> Container``.
+        ``open(path_or_url, **source_options) -> Container``; the options go to
+        `wsistore.sources.open_source` or `open_folder` as they are. Raises
+        `UnsupportedSlideError` where the content is of this kind but not of a variant that
+        is read here, so that another format may try.
     """
 
     name: str
     probe: Callable[[str, bytes, bool], bool]
-    open: Callable[[str], Container]
+    open: Callable[..., Container]
     extensions: frozenset[str] = field(default_factory=frozenset)
