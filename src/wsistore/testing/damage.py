@@ -1,0 +1,1 @@
+"""Damage done to slides on purpose."""
