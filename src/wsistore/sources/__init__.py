@@ -5,9 +5,19 @@ Public calls: `open_source`, `open_folder`, `is_url`, `redact`, `Source`, `Folde
 
 from __future__ import annotations
 
+from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
 from wsistore.sources.model import Folder, Source
 from wsistore.sources.names import is_url, redact
-from wsistore.sources.opening import open_source
+from wsistore.sources.opening import open_folder, open_source
 
-__all__ = ["Folder", "LocalSource", "Source", "is_url", "open_source", "redact"]
+__all__ = [
+    "Folder",
+    "LocalFolder",
+    "LocalSource",
+    "Source",
+    "is_url",
+    "open_folder",
+    "open_source",
+    "redact",
+]

@@ -44,6 +44,19 @@ class Source(ABC):
             As for `read`.
         """
 
+    def check(self) -> None:
+        """Raise if the name no longer stands for the bytes that were opened.
+
+        Reads notice a file that was replaced or cut; only this notices one that was
+        rewritten in place. A long run calls it at its end.
+
+        Raises
+        ------
+        wsistore.errors.SourceChangedError
+            If the file or object was replaced or rewritten.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't tell whether it changed")
+
     @abstractmethod
     def close(self) -> None:
         """Give back the file; reading afterwards is an error."""

@@ -3,18 +3,66 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from wsistore.errors import UsageError
+from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
-from wsistore.sources.model import Source
+from wsistore.sources.model import Folder, Source
 from wsistore.sources.names import is_url
 
 
 def open_source(path_or_url: str | os.PathLike[str], **options: Any) -> Source:
-    """Open a file or object for ranged reading."""
+    """Open a file or object for ranged reading.
+
+    Parameters
+    ----------
+    path_or_url : str or os.PathLike
+        A local path or ``file://`` URL, or an object's ``s3://``, ``gs://``, ``az://`` or
+        ``http(s)://`` URL. The query of an HTTP URL (a signature) is sent along and never
+        shown; so are a user and password.
+    **options
+        For objects: those of ``obstore.store.from_url`` (``endpoint=``, ``region=``,
+        ``skip_signature=``, ``client_options=`` ...), or ``store=``, an obstore store
+        whose keys are then relative to the folder of the URL.
+
+    Raises
+    ------
+    wsistore.errors.SourceError
+        If it can't be had; not found and not permitted have their own classes.
+    wsistore.errors.UsageError
+        If the scheme or an option is unknown.
+    """
     if is_url(path_or_url):
-        raise UsageError("remote sources are not there yet")
-    if options:
-        raise UsageError(f"a local file takes no options, got {sorted(options)}")
+        from wsistore.sources.objects import open_object  # noqa: PLC0415
+
+        return open_object(os.fspath(path_or_url), options)
+    _refuse(options)
     return LocalSource(path_or_url)
+
+
+def open_folder(path_or_url: str | os.PathLike[str], **options: Any) -> Folder:
+    """Open a tree of files or objects for reading; parameters as for `open_source`.
+
+    An object store has no folders, so whether there is anything below a URL shows only
+    when it is read.
+
+    Raises
+    ------
+    wsistore.errors.SourceError
+        If a local path is no folder, or can't be looked into.
+    wsistore.errors.UsageError
+        If the scheme or an option is unknown.
+    """
+    if is_url(path_or_url):
+        from wsistore.sources.objects import open_objects  # noqa: PLC0415
+
+        return open_objects(os.fspath(path_or_url), options)
+    _refuse(options)
+    return LocalFolder(path_or_url)
+
+
+def _refuse(options: Mapping[str, Any]) -> None:
+    if options:
+        raise UsageError(f"local files take no options, got {', '.join(sorted(options))}")

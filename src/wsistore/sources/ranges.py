@@ -102,7 +102,9 @@ def cut(planned: Plan, fetch: Callable[[int, int], bytes]) -> list[memoryview]:
     return views
 
 
-def share(planned: Plan, request: Request, data: bytes, views: list[memoryview]) -> None:
+def share(
+    planned: Plan, request: Request, data: bytes | memoryview, views: list[memoryview]
+) -> None:
     """Put the ranges of one request into `views`, as views of its data."""
     start, _, members = request
     offsets, counts = planned.offsets, planned.counts

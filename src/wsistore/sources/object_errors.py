@@ -1,0 +1,99 @@
+"""Errors of obstore, told as errors of the source, with nothing secret in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from wsistore.errors import (
+    SourceAccessError,
+    SourceChangedError,
+    SourceError,
+    SourceNotFoundError,
+    UsageError,
+    WsistoreError,
+)
+
+_NETWORK = "Check the address and the network, and try again."
+_RIGHTS = "Check the credentials, and that they may read it."
+
+CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
+    # name in obstore.exceptions, or of a builtin -> class, what failed, hint
+    "AlreadyExistsError": (SourceError, "can't be read", ""),
+    "BaseError": (SourceError, "can't be read", _NETWORK),
+    "FileNotFoundError": (SourceNotFoundError, "does not exist", ""),
+    "GenericError": (SourceError, "can't be read", _NETWORK),
+    "InvalidPathError": (SourceNotFoundError, "can't be the name of an object", ""),
+    "JoinError": (SourceError, "can't be read", ""),
+    "NotFoundError": (SourceNotFoundError, "does not exist", ""),
+    "NotModifiedError": (SourceError, "can't be read", ""),
+    "NotSupportedError": (
+        SourceError,
+        "can't be read in ranges",
+        "Its server gives whole files only: download it.",
+    ),
+    "PermissionDeniedError": (SourceAccessError, "may not be read", _RIGHTS),
+    "PreconditionError": (SourceChangedError, "is not the object that was opened", ""),
+    "UnauthenticatedError": (SourceAccessError, "may not be read without signing in", _RIGHTS),
+    "UnknownConfigurationKeyError": (UsageError, "does not take these options", ""),
+    "PermissionError": (SourceAccessError, "may not be read", _RIGHTS),
+    "OSError": (SourceError, "can't be read", ""),
+    "ValueError": (SourceNotFoundError, "can't be the name of an object", ""),
+}
+
+_SECRET_KEY = re.compile(r"key|secret|token|passw|sas|credential|auth|signature", re.IGNORECASE)
+_USERINFO = re.compile(r"(://)[^/\s@]*@")
+_QUERY = re.compile(r"\?[^\s\"')]+")
+_LONGEST = 300
+
+
+def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> WsistoreError:
+    """Return the error of the source that an error of obstore means.
+
+    Its text is cut to the first line, before any body that the server sent, and freed of
+    user names, passwords, query strings and the given secrets. Raise it ``from None``:
+    a traceback would show the original.
+
+    Parameters
+    ----------
+    error : Exception
+        What obstore raised.
+    name : str
+        The object, for the message; without credentials.
+    secrets : iterable of str
+        What must not be shown.
+    """
+    for base in type(error).__mro__:
+        if base.__name__ in CLASSES:
+            kind, failed, hint = CLASSES[base.__name__]
+            return kind(f"{name} {failed}: {_scrub(str(error), secrets)}", hint=hint)
+    return SourceError(f"{name} can't be read: {type(error).__name__}")
+
+
+def _scrub(text: str, secrets: Iterable[str]) -> str:
+    line = text.partition("\n")[0].partition("<")[0]
+    for secret in secrets:
+        line = line.replace(secret, "...")
+    return _QUERY.sub("", _USERINFO.sub(r"\1", line))[:_LONGEST].strip()
+
+
+def secrets_of(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the texts of a URL and of options that must not be shown, longest first."""
+    parts = urlsplit(url)
+    found = {parts.query, parts.username or "", parts.password or ""}
+    found.update(value for _, value in parse_qsl(parts.query))
+    found.update(unquote(text) for text in tuple(found))
+    found.update(_secret_values(options))
+    # One or two letters can't be told from the words of a message.
+    return tuple(sorted((text for text in found if len(text) > 2), key=len, reverse=True))
+
+
+def _secret_values(options: Mapping[str, Any], *, hidden: bool = False) -> Iterator[str]:
+    for key, value in options.items():
+        hide = hidden or bool(_SECRET_KEY.search(str(key)))
+        if isinstance(value, Mapping):
+            yield from _secret_values(value, hidden=hide or key == "default_headers")
+        elif hide and isinstance(value, str):
+            yield value
