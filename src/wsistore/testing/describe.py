@@ -95,7 +95,8 @@ def _ome_image(index: int, image: tuple[str, Size, int], physical: str, objectiv
     return (
         f'<Image ID="Image:{index}" Name="{name}">{settings}'
         f'<Pixels ID="Pixels:{index}" DimensionOrder="XYCZT" Type="uint8" SizeX="{size.width}" '
-        f'SizeY="{size.height}" SizeC="{channels}" SizeZ="1" SizeT="1" Interleaved="true"{physical}>'
+        f'SizeY="{size.height}" SizeC="{channels}" SizeZ="1" SizeT="1" '
+        f'Interleaved="true"{physical}>'
         f'<Channel ID="Channel:{index}:0" SamplesPerPixel="{channels}"/>'
         f'<TiffData IFD="{index}" PlaneCount="1"/></Pixels></Image>'
     )

@@ -40,7 +40,7 @@ def encode(pixels: Pixels, variant: Variant, quality: int) -> Encoded:
     variant : Variant
         How.
     quality : int
-        JPEG and WebP quality, 1-100. JPEG 2000 aims at a PSNR of ``25 + quality / 5`` dB.
+        JPEG and WebP quality, 1-100. JPEG 2000 aims at a PSNR of ``25 + quality // 5`` dB.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def encode(pixels: Pixels, variant: Variant, quality: int) -> Encoded:
     if variant.codec == "jpeg2000":
         return Encoded(_jpeg2000(samples, variant, quality))
     if variant.codec == "webp":
-        return Encoded(imagecodecs.webp_encode(samples, level=quality, lossless=False))
+        return Encoded(bytes(imagecodecs.webp_encode(samples, level=quality, lossless=False)))
     raw = difference(samples) if variant.predictor == 2 else samples
     return Encoded(_pack(raw.tobytes(), variant))
 
@@ -80,8 +80,7 @@ def rgb_to_ycbcr(pixels: Pixels) -> Pixels:
     """Return full-range YCbCr (ITU-T T.871) of RGB, rounded; (h, w, 3) uint8 both."""
     r, g, b = np.moveaxis(pixels.astype(np.float64), -1, 0)
     y = 0.299 * r + 0.587 * g + 0.114 * b
-    planes = (y, 128 + (b - y) / 1.772, 128 + (r - y) / 1.402)
-    return np.clip(np.rint(np.stack(planes, -1)), 0, 255).astype(np.uint8)
+    return _round(np.stack((y, 128 + (b - y) / 1.772, 128 + (r - y) / 1.402), -1))
 
 
 def ycbcr_to_rgb(planes: Pixels) -> Pixels:
@@ -89,8 +88,12 @@ def ycbcr_to_rgb(planes: Pixels) -> Pixels:
     y, cb, cr = np.moveaxis(planes.astype(np.float64), -1, 0)
     cb, cr = cb - 128, cr - 128
     g = y - (0.114 * 1.772 * cb + 0.299 * 1.402 * cr) / 0.587
-    rgb = np.stack((y + 1.402 * cr, g, y + 1.772 * cb), -1)
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    return _round(np.stack((y + 1.402 * cr, g, y + 1.772 * cb), -1))
+
+
+def _round(values: NDArray[np.float64]) -> Pixels:
+    rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def difference(samples: Pixels) -> Pixels:
@@ -116,7 +119,7 @@ def jpeg_stream(samples: Pixels, subsampling: tuple[int, int], quality: int, str
             outcolorspace="YCbCr",
             subsampling=_SUBSAMPLING[subsampling],
         )
-    return jpeg.with_marks(encoded, app14=None, jfif=False)
+    return jpeg.with_marks(bytes(encoded), app14=None, jfif=False)
 
 
 def _jpeg(samples: Pixels, variant: Variant, quality: int) -> Encoded:
@@ -139,15 +142,15 @@ def _jpeg2000(samples: Pixels, variant: Variant, quality: int) -> bytes:
             )
         return fixture_block()
     rgb = variant.stream == "rgb"
-    encoded: bytes = imagecodecs.jpeg2k_encode(
+    encoded = imagecodecs.jpeg2k_encode(
         samples,
-        level=0 if variant.reversible else 25 + quality / 5,
+        level=0 if variant.reversible else 25 + quality // 5,
         codecformat="j2k",
         colorspace="SRGB" if rgb else "UNSPECIFIED",
         mct=rgb,
         reversible=variant.reversible,
     )
-    return encoded
+    return bytes(encoded)
 
 
 def _pack(raw: bytes, variant: Variant) -> bytes:

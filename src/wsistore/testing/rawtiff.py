@@ -125,7 +125,7 @@ class RawTiff:
         return head + raw.ljust(self._inline, b"\0")
 
     def _align(self) -> None:
-        """Directories and values begin on even bytes (TIFF 6.0, section 2)."""
+        """Go to an even byte, where directories and values must begin (TIFF 6.0, section 2)."""
         if self._file.tell() % 2:
             self._file.write(b"\0")
 

@@ -125,7 +125,8 @@ def block_mean(pixels: NDArray[np.uint8], downsample: int) -> NDArray[np.uint8]:
     area = downsample * downsample
     total = pixels.reshape(height, downsample, width * downsample, 3).sum(1, dtype=np.uint32)
     total = total.reshape(height, width, downsample, 3).sum(2, dtype=np.uint32)
-    return ((total + area // 2) // area).astype(np.uint8)
+    mean: NDArray[np.uint8] = ((total + area // 2) // area).astype(np.uint8)
+    return mean
 
 
 # ------------------------------------------------------------------ hashes and noise
@@ -133,17 +134,17 @@ def block_mean(pixels: NDArray[np.uint8], downsample: int) -> NDArray[np.uint8]:
 
 def _mix(word: Words) -> Words:
     """Scramble 32-bit words (multiply and xor-shift, an invertible integer hash)."""
-    word = (word ^ (word >> 16)) * np.uint32(0x7FEB352D)
-    word = (word ^ (word >> 15)) * np.uint32(0x846CA68B)
-    return word ^ (word >> 16)
+    word = (word ^ (word >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    word = (word ^ (word >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return word ^ (word >> np.uint32(16))
 
 
 def _words(column: NDArray[np.int64], row: NDArray[np.int64], salt: int) -> Words:
     """Return one hash per lattice point; (1, w) and (h, 1) stay cheap until they meet."""
     across = _mix(column.astype(np.uint32) * np.uint32(0x9E3779B1) + np.uint32(salt))
     down = _mix(row.astype(np.uint32) * np.uint32(0x85EBCA77) + np.uint32(salt ^ 0x5BD1E995))
-    word = across ^ (down << np.uint32(1))
-    return (word ^ (word >> 15)) * np.uint32(0x2C1B3C6D)
+    word: Words = across ^ (down << np.uint32(1))
+    return (word ^ (word >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
 
 
 def _unit(word: Words, shift: int = 0) -> Floats:
@@ -184,7 +185,7 @@ def _tissue(x: Floats, y: Floats, salt: int) -> Floats:
     width, height = PIECE_PX
     column = np.floor(x * np.float32(1 / width) - np.float32(0.5)).astype(np.int64)
     row = np.floor(y * np.float32(1 / height) - np.float32(0.5)).astype(np.int64)
-    field = np.float32(-1)
+    field: Floats = np.full((1, 1), -1, np.float32)
     for j, i in _QUAD:
         word = _words(column + i, row + j, salt)
         cx = (column + i + np.float32(0.44) + np.float32(0.12) * _unit(word)) * np.float32(width)
@@ -201,7 +202,7 @@ def _gland_distance(x: Floats, y: Floats, salt: int) -> Floats:
     """Return the distance to the nearest lumen's wall, px; negative inside a lumen."""
     column = np.floor(x * np.float32(1 / GLAND_PX) - np.float32(0.5)).astype(np.int64)
     row = np.floor(y * np.float32(1 / GLAND_PX) - np.float32(0.5)).astype(np.int64)
-    nearest = np.float32(1e3)
+    nearest: Floats = np.full((1, 1), 1e3, np.float32)
     for j, i in _QUAD:
         word = _words(column + i, row + j, salt)
         cx = (column + i + np.float32(0.3) + np.float32(0.4) * _unit(word)) * np.float32(GLAND_PX)
@@ -295,10 +296,11 @@ def _pixels(xs: NDArray[np.int64], ys: NDArray[np.int64], seed: int) -> NDArray[
     light = np.array(GLASS_RGB, np.float32)
     light = light * tables[0][_steps(eosin)] * tables[1][_steps(haematoxylin)]
     word = _words(xs[None, :], ys[:, None], salt + _SENSOR)
-    # Shot noise: the sum of two even numbers is near enough to a bell curve.
+    # Noise of the sensor: the sum of two uniform numbers is near enough to a bell curve.
     grain = (_unit(word) + _unit(word, 3) - np.float32(1)) * np.float32(_GRAIN)
     light += grain[..., None]
-    return np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _stains(x: Floats, y: Floats, salt: int) -> tuple[Floats, Floats]:

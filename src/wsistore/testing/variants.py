@@ -162,6 +162,9 @@ def _contradictory() -> dict[str, Variant]:
         "jpeg_ycbcr420_subtag_absent": _of(
             _YCC420, "chroma 4:2:0, no tag 530", subsampling_tag=None
         ),
+        "jpeg_ycbcr444_subtag_absent": _of(  # the tag's default is (2, 2)
+            _YCC444, "chroma 4:4:4, no tag 530", subsampling_tag=None, contradictory=True
+        ),
         "x_rgbtag_ycbcr_bare": _of(rgb_tag, "tag RGB, YCbCr samples, ids 1 2 3"),
         "x_rgbtag_ycbcr_jfif": _of(
             rgb_tag, "tag RGB, YCbCr samples, JFIF", tables="inline", jfif=True
@@ -197,7 +200,7 @@ def _jpeg2000() -> dict[str, Variant]:
         "j2k_33003_422": _of(sub, "as Aperio writes it: YCbCr, chroma 2 x 1, tag RGB"),
         "j2k_33003_422_photo6": _of(sub, "YCbCr, chroma 2 x 1, tag YCbCr", photometric=6),
         "j2k_34712": _of(
-            _33005, "the number of other TIFF writers", compression=34712, openslide=False
+            _33005, "RGB, the number of other TIFF writers", compression=34712, openslide=False
         ),
     }
 

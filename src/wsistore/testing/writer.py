@@ -72,7 +72,7 @@ def write_slide(
     levels : iterable of int
         Downsamples, 1 first. Reduced sizes are floors, as Aperio has them.
     quality : int
-        JPEG and WebP quality, 1-100; JPEG 2000 aims at ``25 + quality / 5`` dB.
+        JPEG and WebP quality, 1-100; JPEG 2000 aims at ``25 + quality // 5`` dB.
     magnification, mpp : str or None
         Objective power and µm/px, written verbatim ("0,4990" and absurd values too); None
         leaves them out. A generic TIFF states mpp by its resolution tags, and only where
@@ -235,7 +235,7 @@ class _Writing:
     # -------------------------------------------------------------- containers
 
     def _write_aperio(self, tiff: RawTiff) -> None:
-        """Pages as Aperio orders them: baseline, thumbnail, reduced levels, label, macro."""
+        """Write pages as Aperio orders them: baseline, thumbnail, reduced levels, label, macro."""
         plan = self._plan
         size, tile = plan.source.size, plan.source.tile
         encoding = plan.variant.aperio_name
@@ -255,7 +255,7 @@ class _Writing:
         self._add_associated(tiff, "macro", 9)
 
     def _write_generic(self, tiff: RawTiff) -> None:
-        """A pyramid in the chain of pages, with resolution tags and no vendor's marks."""
+        """Write a pyramid in the chain of pages: resolution tags, no vendor's marks."""
         private = [
             Tag(269, ASCII, describe.FILE_NAME),
             Tag(306, ASCII, describe.DATE),
@@ -267,7 +267,7 @@ class _Writing:
             tiff.add_ifd(tags + (private if level == 0 else []))
 
     def _write_ome(self, tiff: RawTiff) -> None:
-        """OME-XML in the first page; reduced levels hang below it as SubIFDs."""
+        """Write OME-XML in the first page; reduced levels hang below it as SubIFDs."""
         plan = self._plan
         first = self._level_tags(tiff, 0)
         below = [
