@@ -1,0 +1,42 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wsistore._version import __version__
+from wsistore.cli.checking import validate, verify
+from wsistore.cli.converting import convert
+from wsistore.cli.describing import info
+
+app = typer.Typer(
+    help="Whole-slide images made cloud-ready: convert, check and describe them.",
+    epilog="Exit codes: 0 all done, 1 nothing done or a check failed, 2 wrong usage, "
+    "3 part failed, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback is for bugs only, and then it must be whole and plain.
+    pretty_exceptions_enable=False,
+)
+app.command()(convert)
+app.command()(verify)
+app.command()(validate)
+app.command()(info)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wsistore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Whole-slide images made cloud-ready: convert, check and describe them."""
