@@ -1,0 +1,385 @@
+"""A strict and lazy index of the image file directories (IFDs) of a TIFF.
+
+Classic TIFF and BigTIFF, both byte orders. Opening reads one block per IFD. Values stay
+where they are until they are asked for, and each range is checked against the file
+before it is read. The walk is bounded: an IFD is visited once, and there are limits to
+the number of IFDs and of entries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from wsistore.errors import CorruptSlideError, UnsupportedSlideError
+from wsistore.slides.tiff import tags
+from wsistore.sources import Source
+
+MAX_IFDS = 1024
+"""IFDs believed in one file, SubIFDs included; slides have 3-30."""
+MAX_ENTRIES = 4096
+"""Entries believed in one IFD; slides have 12-60."""
+MAX_NUMBERS = 4096
+"""Values believed in a small array that is parsed at once (not tile offsets)."""
+MAX_TEXT_BYTES = 16 << 20
+"""Longest text believed; OME-XML of large experiments reaches a few MiB."""
+MAX_DATA_BYTES = 16 << 20
+"""Longest opaque value believed; ICC profiles reach 1.7 MB."""
+
+BLOCK_BEFORE = 1024
+BLOCK_BYTES = 8192
+"""One read per IFD: Aperio writes small values just behind it, others just before."""
+
+
+class Layout(NamedTuple):
+    """How integers lie in this file.
+
+    Parameters
+    ----------
+    order : {"<", ">"}
+        Byte order, as `struct` and numpy write it.
+    big : bool
+        Whether it is a BigTIFF.
+    """
+
+    order: Literal["<", ">"]
+    big: bool
+
+    @property
+    def count_bytes(self) -> int:
+        """Bytes of the number of entries at the head of an IFD."""
+        return 8 if self.big else 2
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one entry."""
+        return 20 if self.big else 12
+
+    @property
+    def inline_bytes(self) -> int:
+        """Longest value that lies within its entry; also the bytes of an offset."""
+        return 8 if self.big else 4
+
+    @property
+    def offset_code(self) -> str:
+        """`struct` code of one offset."""
+        return self.order + ("Q" if self.big else "I")
+
+
+class Entry(NamedTuple):
+    """Where the values of a tag lie.
+
+    Parameters
+    ----------
+    tag, type : int
+        TIFF tag and field type.
+    values : int
+        Number of values.
+    position : int
+        First byte of the values in the file; inside the entry itself where they fit.
+    """
+
+    tag: int
+    type: int
+    values: int
+    position: int
+
+    @property
+    def bytes(self) -> int:
+        """Length of all values."""
+        return self.values * tags.TYPE_BYTES[self.type]
+
+
+class Ifd:
+    """One image file directory.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    layout : Layout
+        How integers lie in it.
+    label : str
+        What messages call it: ``"IFD 3"``, ``"SubIFD 0.2"``.
+    offset : int
+        Its first byte.
+    """
+
+    __slots__ = (
+        "_block", "_block_at", "_entries", "_source", "_values",
+        "label", "layout", "next_offset", "offset", "raw",
+    )  # fmt: skip
+
+    def __init__(self, source: Source, layout: Layout, label: str, offset: int) -> None:
+        self._source = source
+        self.layout = layout
+        self.label = label
+        self.offset = offset
+        self._block_at = max(0, offset - BLOCK_BEFORE)
+        self._block = source.read(self._block_at, min(BLOCK_BYTES, source.size - self._block_at))
+        self._values: dict[int, tuple[int, ...]] = {}
+        self._parse()
+
+    def _parse(self) -> None:
+        layout, order = self.layout, self.layout.order
+        head = self._read(self.offset, layout.count_bytes, "its number of entries")
+        (count,) = struct.unpack(order + ("Q" if layout.big else "H"), head)
+        if not 1 <= count <= MAX_ENTRIES:
+            raise self.corrupt(f"{count} entries, expected 1 to {MAX_ENTRIES}")
+        first = self.offset + layout.count_bytes
+        length = count * layout.entry_bytes
+        self.raw = self._read(first, length + layout.inline_bytes, f"its {count} entries")
+        # Values of unknown tags are never looked at, so nothing is asked of them.
+        code = order + ("HHQ8x" if layout.big else "HHI4x")
+        entries: dict[int, tuple[int, int, int]] = {}
+        for index, (tag, kind, number) in enumerate(struct.iter_unpack(code, self.raw[:length])):
+            if tag in entries and tag in tags.NAMES:
+                raise self.corrupt(f"{name_of(tag)} is there twice")
+            entries.setdefault(tag, (kind, number, first + index * layout.entry_bytes))
+        self._entries = entries
+        (self.next_offset,) = struct.unpack_from(layout.offset_code, self.raw, length)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    @property
+    def tags(self) -> tuple[int, ...]:
+        """Its tags, in the order of the file."""
+        return tuple(self._entries)
+
+    def corrupt(self, message: str) -> CorruptSlideError:
+        """Return the error that says what is broken in this IFD."""
+        return CorruptSlideError(
+            f"{self._source.name}: {self.label} at byte {self.offset}: {message}",
+            hint="The file is damaged or was not copied whole; compare it with the original.",
+        )
+
+    def unsupported(self, message: str, *, hint: str = "") -> UnsupportedSlideError:
+        """Return the error that says what of this IFD is not read here."""
+        return UnsupportedSlideError(f"{self._source.name}: {self.label}: {message}", hint=hint)
+
+    def entry(self, tag: int) -> Entry | None:
+        """Return where the values of a tag lie, checked against the file; None if absent.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If its type is unknown, it has no values, or they lie outside of the file.
+        """
+        found = self._entries.get(tag)
+        if found is None:
+            return None
+        kind, count, at = found
+        size = tags.TYPE_BYTES.get(kind)
+        if size is None:
+            raise self.corrupt(f"{name_of(tag)} has the unknown field type {kind}")
+        if count == 0:
+            raise self.corrupt(f"{name_of(tag)} has no values")
+        length, layout = count * size, self.layout
+        position = at + layout.entry_bytes - layout.inline_bytes
+        if length > layout.inline_bytes:
+            pointer = self._read(position, layout.inline_bytes, name_of(tag))
+            (position,) = struct.unpack(layout.offset_code, pointer)
+            if position + length > self._source.size:
+                raise self.corrupt(
+                    f"{name_of(tag)} needs bytes {position}-{position + length}, "
+                    f"the file has {self._source.size}"
+                )
+        return Entry(tag, kind, count, position)
+
+    def numbers(self, tag: int, *, most: int = MAX_NUMBERS) -> tuple[int, ...]:
+        """Return the unsigned integers of a tag; empty if absent.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If they are no integers, more than `most`, or lie outside of the file.
+        """
+        known = self._values.get(tag)
+        if known is not None:
+            return known
+        entry = self.entry(tag)
+        if entry is None:
+            return ()
+        letter = tags.UNSIGNED.get(entry.type)
+        if letter is None:
+            raise self.corrupt(f"{name_of(tag)} has field type {entry.type}, expected integers")
+        if entry.values > most:
+            raise self.corrupt(f"{name_of(tag)} has {entry.values} values, expected {most} at most")
+        data = self._read(entry.position, entry.bytes, name_of(tag))
+        values: tuple[int, ...] = struct.unpack(f"{self.layout.order}{entry.values}{letter}", data)
+        self._values[tag] = values
+        return values
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        """Return the first integer of a tag.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If it is absent and there is no default, or it can't be read.
+        """
+        values = self.numbers(tag)
+        if values:
+            return values[0]
+        if default is None:
+            raise self.corrupt(f"{name_of(tag)} is missing")
+        return default
+
+    def rational(self, tag: int) -> tuple[int, int] | None:
+        """Return numerator and denominator of a tag; None if absent or no rational."""
+        if self._entries.get(tag, (0,))[0] != tags.RATIONAL:
+            return None
+        entry = self.entry(tag)
+        if entry is None:
+            return None
+        data = self._read(entry.position, 8, name_of(tag))
+        numerator, denominator = struct.unpack(self.layout.order + "II", data)
+        return numerator, denominator
+
+    def text(self, tag: int, *, most: int = MAX_TEXT_BYTES) -> str | None:
+        """Return the text of a tag up to its first NUL; None if absent or no text.
+
+        Bytes that are not UTF-8 are taken as Latin-1, as older scanners write.
+        """
+        if self._entries.get(tag, (0,))[0] not in tags.BYTES_LIKE:
+            return None
+        data = self.data(tag, most=most)
+        if data is None:
+            return None
+        data = data.split(b"\0", 1)[0]
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
+
+    def data(self, tag: int, *, most: int = MAX_DATA_BYTES) -> bytes | None:
+        """Return the bytes of a tag, None if absent.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If they are longer than `most`, or lie outside of the file.
+        """
+        entry = self.entry(tag)
+        if entry is None:
+            return None
+        if entry.bytes > most:
+            raise self.corrupt(f"{name_of(tag)} has {entry.bytes} bytes, expected {most} at most")
+        return self._read(entry.position, entry.bytes, name_of(tag))
+
+    def _read(self, position: int, count: int, what: str) -> bytes:
+        start = position - self._block_at
+        if start >= 0 and start + count <= len(self._block):
+            return self._block[start : start + count]
+        if position + count > self._source.size:
+            raise self.corrupt(
+                f"{what} needs bytes {position}-{position + count}, "
+                f"the file has {self._source.size}"
+            )
+        return self._source.read(position, count)
+
+
+def name_of(tag: int) -> str:
+    """Return the name of a tag with its number, for messages."""
+    return f"{tags.NAMES[tag]} (tag {tag})" if tag in tags.NAMES else f"tag {tag}"
+
+
+class TiffIndex:
+    """All IFDs of the main chain of a TIFF, and the SubIFDs that are asked for.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    look : callable, optional
+        ``look(ifd)`` is called with the first IFD before the next one is followed, so
+        that dialects with chains of their own (NDPI) can be refused by raising.
+
+    Raises
+    ------
+    wsistore.errors.UnsupportedSlideError
+        If it is no TIFF.
+    wsistore.errors.CorruptSlideError
+        If the chain of IFDs is broken: none, cyclic, too long, or outside of the file.
+    """
+
+    def __init__(self, source: Source, look: Callable[[Ifd], None] | None = None) -> None:
+        self.source = source
+        self.layout, offset = _read_header(source)
+        self._seen: dict[int, str] = {}
+        ifds: list[Ifd] = []
+        while offset:
+            ifd = self._visit(f"IFD {len(ifds)}", offset)
+            if look and not ifds:
+                look(ifd)
+            ifds.append(ifd)
+            offset = ifd.next_offset
+        if not ifds:
+            raise CorruptSlideError(
+                f"{source.name}: the TIFF header points to no IFD, expected at least one",
+                hint="The file was not written to its end.",
+            )
+        self.ifds = tuple(ifds)
+        self._subs: dict[int, tuple[Ifd, ...]] = {}
+
+    def sub_ifds(self, ifd: Ifd) -> tuple[Ifd, ...]:
+        """Return the SubIFDs (tag 330) of an IFD, in the order of the tag.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If one is broken, outside of the file, or visited already.
+        """
+        known = self._subs.get(ifd.offset)
+        if known is None:
+            name = ifd.label.removeprefix("IFD ")
+            offsets = ifd.numbers(tags.SUB_IFDS, most=MAX_IFDS)
+            known = tuple(
+                self._visit(f"SubIFD {name}.{number}", offset)
+                for number, offset in enumerate(offsets)
+            )
+            self._subs[ifd.offset] = known
+        return known
+
+    def _visit(self, label: str, offset: int) -> Ifd:
+        name, size = self.source.name, self.source.size
+        if offset in self._seen:
+            raise CorruptSlideError(
+                f"{name}: {label} lies at byte {offset}, where {self._seen[offset]} lies already"
+            )
+        if len(self._seen) >= MAX_IFDS:
+            raise CorruptSlideError(f"{name}: more than {MAX_IFDS} IFDs")
+        smallest = self.layout.count_bytes + self.layout.entry_bytes + self.layout.inline_bytes
+        if offset < 8 or offset + smallest > size:
+            raise CorruptSlideError(
+                f"{name}: {label} should lie at byte {offset}, the file has {size} bytes",
+                hint="The file was not copied whole; compare its size with the original's.",
+            )
+        self._seen[offset] = label
+        return Ifd(self.source, self.layout, label, offset)
+
+
+def _read_header(source: Source) -> tuple[Layout, int]:
+    """Return the layout and the offset of the first IFD."""
+    head = source.read(0, min(16, source.size))
+    orders: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
+    order = orders.get(head[:2])
+    if order is None or len(head) < 8:
+        raise UnsupportedSlideError(f"{source.name} is no TIFF: it begins with {head[:8]!r}")
+    version, offset_bytes, zero = struct.unpack_from(order + "HHH", head, 2)
+    if version == 42:
+        return Layout(order, big=False), struct.unpack_from(order + "I", head, 4)[0]
+    if version != 43:
+        raise UnsupportedSlideError(f"{source.name} is no TIFF: version {version}, not 42 or 43")
+    if len(head) < 16 or (offset_bytes, zero) != (8, 0):
+        raise CorruptSlideError(
+            f"{source.name}: BigTIFF header with offsets of {offset_bytes} bytes, expected 8"
+        )
+    return Layout(order, big=True), struct.unpack_from(order + "Q", head, 8)[0]
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a TIFF or BigTIFF."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

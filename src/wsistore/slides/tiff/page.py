@@ -1,0 +1,236 @@
+"""One image of a TIFF: geometry checked, encoding named."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wsistore.codecs import BlockFormat
+from wsistore.codecs.model import Color
+from wsistore.geometry import Size, ceil_div
+from wsistore.slides.tiff import tags
+from wsistore.slides.tiff.index import Entry, Ifd, name_of
+
+MAX_SIDE = 2**31
+"""Largest width and height of an image that is believed, in px."""
+MAX_TILE_SIDE = 2**15
+"""Largest width and height of a tile that is believed, in px."""
+MAX_TABLES_BYTES = 1 << 20
+"""Largest JPEGTables that are believed; real ones have 140-600 bytes."""
+
+PHOTOMETRIC_NAMES = {3: "palette", 4: "transparency mask", 5: "CMYK", 8: "CIE L*a*b*"}
+TRY_OPENSLIDE = "OpenSlide may read it: pip install 'wsistore[openslide]'."
+
+
+class Segments(NamedTuple):
+    """The arrays that say where the tiles or strips lie.
+
+    Parameters
+    ----------
+    offsets, counts : Entry
+        Of first bytes and of lengths; of equal length, as many as there are segments.
+    """
+
+    offsets: Entry
+    counts: Entry
+
+
+class Page:
+    """One image of a TIFF, with its geometry.
+
+    Parameters
+    ----------
+    ifd : Ifd
+        Where it is described.
+
+    Attributes
+    ----------
+    size : Size
+        Width and height in px.
+    is_tiled : bool
+        Whether it is cut into tiles rather than strips.
+    segment_size : Size
+        Width and height of a whole tile, or of a whole strip, in px.
+    subfile_type : int
+        Tag 254: bit 0 a reduced image, bit 2 a transparency mask; Aperio: 1 label, 9 macro.
+
+    Raises
+    ------
+    wsistore.errors.CorruptSlideError
+        If a size is missing or absurd.
+    """
+
+    __slots__ = ("ifd", "is_tiled", "segment_size", "size", "subfile_type")
+
+    def __init__(self, ifd: Ifd) -> None:
+        self.ifd = ifd
+        self.size = Size(
+            self._side(tags.IMAGE_WIDTH, MAX_SIDE), self._side(tags.IMAGE_LENGTH, MAX_SIDE)
+        )
+        self.subfile_type = ifd.number(tags.NEW_SUBFILE_TYPE, 0)
+        self.is_tiled = tags.TILE_WIDTH in ifd or tags.TILE_OFFSETS in ifd
+        if self.is_tiled:
+            self.segment_size = Size(
+                self._side(tags.TILE_WIDTH, MAX_TILE_SIDE),
+                self._side(tags.TILE_LENGTH, MAX_TILE_SIDE),
+            )
+        else:
+            rows = ifd.number(tags.ROWS_PER_STRIP, self.size.height)
+            if rows < 1:
+                raise ifd.corrupt(f"{name_of(tags.ROWS_PER_STRIP)} is 0")
+            self.segment_size = Size(self.size.width, min(rows, self.size.height))
+
+    def _side(self, tag: int, most: int) -> int:
+        value = self.ifd.number(tag)
+        if not 1 <= value <= most:
+            raise self.ifd.corrupt(f"{name_of(tag)} is {value}, expected 1 to {most}")
+        return value
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.ifd.label
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it says of itself that it is a reduced copy."""
+        return bool(self.subfile_type & 1)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it is a transparency mask rather than an image."""
+        return bool(self.subfile_type & 4)
+
+    @property
+    def description(self) -> str:
+        """Its ImageDescription; empty where there is none."""
+        return self.ifd.text(tags.IMAGE_DESCRIPTION) or ""
+
+    @property
+    def segment_grid(self) -> Size:
+        """Number of columns and rows of tiles or strips."""
+        return Size(
+            ceil_div(self.size.width, self.segment_size.width),
+            ceil_div(self.size.height, self.segment_size.height),
+        )
+
+    def segments(self) -> Segments:
+        """Return where the arrays of offsets and counts lie; they are not read.
+
+        Raises
+        ------
+        wsistore.errors.CorruptSlideError
+            If one is missing, or is not as long as there are tiles or strips.
+        """
+        columns, rows = self.segment_grid
+        return Segments(
+            self._array(tags.TILE_OFFSETS if self.is_tiled else tags.STRIP_OFFSETS, columns, rows),
+            self._array(
+                tags.TILE_BYTE_COUNTS if self.is_tiled else tags.STRIP_BYTE_COUNTS, columns, rows
+            ),
+        )
+
+    def _array(self, tag: int, columns: int, rows: int) -> Entry:
+        entry = self.ifd.entry(tag)
+        if entry is None:
+            raise self.ifd.corrupt(f"{name_of(tag)} is missing")
+        if entry.type not in tags.UNSIGNED:
+            raise self.ifd.corrupt(
+                f"{name_of(tag)} has field type {entry.type}, expected unsigned integers"
+            )
+        if entry.values != columns * rows:
+            raise self.ifd.corrupt(
+                f"{name_of(tag)} has {entry.values} values, expected {columns * rows} "
+                f"({columns} columns x {rows} rows)"
+            )
+        return entry
+
+    def block_format(self, *, with_tables: bool = True) -> BlockFormat:
+        """Return how its tiles or strips are encoded.
+
+        Parameters
+        ----------
+        with_tables : bool
+            Whether to read JPEGTables, too.
+
+        Raises
+        ------
+        wsistore.errors.UnsupportedSlideError
+            If it is none of: 8 bits per sample, interleaved, 1, 3 or 4 samples, gray or
+            RGB or YCbCr, a compression that is known.
+        wsistore.errors.CorruptSlideError
+            If tags contradict each other.
+        """
+        ifd = self.ifd
+        samples = self._samples()
+        number = ifd.number(tags.COMPRESSION, 1)
+        codec = tags.CODECS.get(number)
+        if codec is None:
+            known = tags.COMPRESSION_NAMES.get(number, "unknown")
+            raise ifd.unsupported(f"compression {number} ({known})", hint=TRY_OPENSLIDE)
+        predictor = ifd.number(tags.PREDICTOR, 1) if codec in tags.PREDICTABLE else 1
+        if predictor not in (1, 2):
+            raise ifd.unsupported(f"{name_of(tags.PREDICTOR)} {predictor}, only 1 and 2 are read")
+        tables = b""
+        if with_tables and codec == "jpeg":
+            tables = ifd.data(tags.JPEG_TABLES, most=MAX_TABLES_BYTES) or b""
+        return BlockFormat(
+            codec=codec,
+            width=self.segment_size.width,
+            height=self.segment_size.height,
+            channels=samples,
+            color=self._color(number, codec, samples),
+            tables=tables,
+            predictor=predictor,
+        )
+
+    def _samples(self) -> int:
+        ifd = self.ifd
+        samples = ifd.number(tags.SAMPLES_PER_PIXEL, 1)
+        if samples not in (1, 3, 4):
+            raise ifd.unsupported(f"{samples} samples per pixel, only 1, 3 and 4 are read")
+        bits = ifd.numbers(tags.BITS_PER_SAMPLE) or (1,)
+        if set(bits) != {8} or len(bits) not in (1, samples):
+            raise ifd.unsupported(
+                f"bits per sample {bits} of {samples} samples, only 8 are read",
+                hint=TRY_OPENSLIDE,
+            )
+        # 4 is "undefined", which libtiff takes as unsigned.
+        if not set(ifd.numbers(tags.SAMPLE_FORMAT)) <= {1, 4}:
+            raise ifd.unsupported("samples are no unsigned integers")
+        if samples > 1 and ifd.number(tags.PLANAR_CONFIGURATION, 1) != 1:
+            raise ifd.unsupported(
+                "samples lie in separate planes (PlanarConfiguration 2), "
+                "only interleaved ones are read",
+                hint=TRY_OPENSLIDE,
+            )
+        if ifd.number(tags.IMAGE_DEPTH, 1) != 1:
+            raise ifd.unsupported(f"image depth {ifd.number(tags.IMAGE_DEPTH)}, only 1 is read")
+        if ifd.number(tags.FILL_ORDER, 1) != 1:
+            raise ifd.unsupported("bits are stored in reverse (FillOrder 2)")
+        return samples
+
+    def _color(self, compression: int, codec: str, samples: int) -> Color:
+        """Return what the samples mean; Aperio's own compressions fix it, else tag 262."""
+        if compression in (tags.APERIO_YCBCR, tags.APERIO_RGB):
+            self._expect_samples(samples, (3,), f"compression {compression}")
+            return "ycbcr" if compression == tags.APERIO_YCBCR else "rgb"
+        photometric = self.ifd.number(tags.PHOTOMETRIC)
+        what = f"photometric interpretation {photometric}"
+        if photometric in (0, 1):
+            self._expect_samples(samples, (1,), what)
+            return "gray" if photometric else "white-is-zero"
+        if photometric == 2:
+            self._expect_samples(samples, (3, 4), what)
+            return "rgb"
+        if photometric == 6 and codec in ("jpeg", "jpeg2000"):
+            self._expect_samples(samples, (3,), what)
+            return "ycbcr"
+        name = PHOTOMETRIC_NAMES.get(photometric, "YCbCr" if photometric == 6 else "unknown")
+        raise self.ifd.unsupported(
+            f"{what} ({name}) with the codec {codec}; gray and RGB are read", hint=TRY_OPENSLIDE
+        )
+
+    def _expect_samples(self, samples: int, expected: tuple[int, ...], what: str) -> None:
+        if samples not in expected:
+            wanted = " or ".join(map(str, expected))
+            raise self.ifd.corrupt(f"{samples} samples per pixel with {what}, expected {wanted}")
