@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsistore.geometry import Box
 
-Color = Literal["rgb", "ycbcr", "gray", "white-is-zero"]
+Color = Literal["rgb", "ycbcr", "gray", "white-is-zero", "stream"]
 Layout = Literal["yxc", "cyx"]
 Integrity = Literal["strict", "fast"]
 
@@ -29,9 +29,12 @@ class BlockFormat:
         Size of a whole tile in px, padding included.
     channels : int
         Samples per pixel in the encoded tile (1, 3 or 4).
-    color : {"rgb", "ycbcr", "gray", "white-is-zero"}
+    color : {"rgb", "ycbcr", "gray", "white-is-zero", "stream"}
         What the samples mean, as the container says; the container wins over marks
-        inside the stream, as in OpenSlide.
+        inside the stream, as in OpenSlide. ``"stream"``: the container says nothing and
+        each stream speaks for itself (chunks of Zarr): a JPEG by APP14, JFIF or component
+        ids as libjpeg reads them, a JPEG 2000 codestream is YCbCr where its chroma is
+        subsampled and RGB otherwise.
     layout : {"yxc", "cyx"}
         Order of the samples of codecs without an order of their own (``"none"``,
         ``"zstd"``, ...): interleaved or planar.
