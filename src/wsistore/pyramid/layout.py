@@ -149,7 +149,7 @@ def group_document_v2() -> dict[str, Any]:
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a document: keys in their order, two spaces, a final newline.
+    """Return the bytes of a document: ASCII, keys in their order, a final newline.
 
     Equal documents give equal bytes; numbers that are not finite are refused, since JSON
     has none.
@@ -159,8 +159,8 @@ def to_json(document: Mapping[str, Any]) -> bytes:
     ValueError
         If a number is not finite.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    text = json.dumps(document, indent=2, allow_nan=False)
+    return text.encode("ascii") + b"\n"
 
 
 def encode_shard_index(offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> bytes:
