@@ -16,7 +16,7 @@ from wsistore.testing.texture import block_mean, sample, texture
 Pixels = NDArray[np.uint8]
 Edge = Literal["garbage", "white", "black"]
 
-_KEEP_PX = 6_000_000
+_KEEP_PX = 5_000_000
 """Level-0 px up to which a whole image is kept, so that its levels are cut from it."""
 
 
@@ -109,7 +109,7 @@ class Source:
         return np.full((self.tile, self.tile, 3), 255 if self.edge == "white" else 0, np.uint8)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=6)
 def _whole(size: Size, seed: int) -> Pixels:
     return texture(*size, seed=seed)
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ from wsistore.testing.variants import VARIANTS, Variant
 SPARSE_GAP = 5 << 30
 """Hole in front of the first tile of a sparse slide, bytes: beyond 4 GiB."""
 
+Order = Literal["rows", "shuffled"]
+
 
 def write_slide(
     path: str | os.PathLike[str],
@@ -55,6 +57,7 @@ def write_slide(
     icc_profile: bytes | None = None,
     seed: int = 0,
     distinct_tiles: int | None = None,
+    order: Order = "rows",
     kind: Kind = "aperio",
 ) -> SyntheticSlide:
     """Write a synthetic slide; the same arguments give the same bytes.
@@ -94,6 +97,9 @@ def write_slide(
         Seed of the texture.
     distinct_tiles : int or None
         Encode about this many tiles and repeat them, for large slides; None encodes all.
+    order : {"rows", "shuffled"}
+        Where tiles lie in the file: row by row without gaps, or in another order with
+        some bytes between them, which TIFF allows.
     kind : {"aperio", "generic", "ome-tiff"}
         Container: Aperio SVS; a pyramid without vendor marks; OME-XML with SubIFDs.
 
@@ -123,6 +129,7 @@ def write_slide(
         gap=SPARSE_GAP if sparse else 0,
         missing=frozenset(missing),
         icc_profile=icc_profile,
+        order=order,
         kind=kind,
     )
     plan.check()
@@ -159,6 +166,7 @@ class _Plan:
     gap: int
     missing: frozenset[tuple[int, int, int]]
     icc_profile: bytes | None
+    order: Order
     kind: Kind
 
     @property
@@ -179,6 +187,8 @@ class _Plan:
             raise ValueError(f"no variant {self.variant_name!r}; see wsistore.testing.VARIANTS")
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"order must be one of {get_args(Order)}, got {self.order!r}")
         if self.source.tile < 16 or self.source.tile % 16:
             raise ValueError(f"tile must be a multiple of 16 px, got {self.source.tile}")
         if not self.levels or self.levels[0] != 1 or sorted(set(self.levels)) != list(self.levels):
@@ -189,6 +199,9 @@ class _Plan:
         subsampled = self.variant.codec == "jpeg2000" and self.variant.subsampling != (1, 1)
         if subsampled and self.source.tile != FIXTURE_TILE:
             raise ValueError(f"{self.variant_name} has tiles of {FIXTURE_TILE} px only")
+        self._check_missing()
+
+    def _check_missing(self) -> None:
         for level, column, row in self.missing:
             columns, rows = self.grid(level) if 0 <= level < len(self.levels) else (0, 0)
             if not (0 <= column < columns and 0 <= row < rows):
@@ -342,7 +355,12 @@ class _Writing:
         checksums = np.zeros((rows, columns), np.uint32)
         known: dict[tuple[int, ...], Encoded] = {}
         tables = b""
-        for row, column in np.ndindex(rows, columns):
+        indices = np.arange(rows * columns)
+        if plan.order == "shuffled":
+            indices = np.random.default_rng(level).permutation(indices)
+        for row, column in (divmod(int(index), columns) for index in indices):
+            if plan.order == "shuffled":
+                tiff.add_block(b"between tiles")
             if (level, column, row) in plan.missing:
                 continue
             block, tables = self._encoded(level, column, row, known)
