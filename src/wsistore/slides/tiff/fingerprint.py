@@ -70,7 +70,7 @@ def _values(ifd: Ifd) -> Iterator[bytes]:
             entry = ifd.entry(tag)
         except CorruptSlideError:
             continue  # a tag that nobody uses may be broken; its entry is hashed anyway
-        if entry is not None and ifd.layout.inline_bytes < entry.bytes <= MAX_VALUE_BYTES:
+        if ifd.layout.inline_bytes < entry.bytes <= MAX_VALUE_BYTES:
             yield ifd.data(tag) or b""
 
 

@@ -39,32 +39,34 @@ class Layout(NamedTuple):
     ----------
     order : {"<", ">"}
         Byte order, as `struct` and numpy write it.
-    big : bool
-        Whether it is a BigTIFF.
+    count_bytes : int
+        Bytes of the number of entries at the head of an IFD.
+    entry_bytes : int
+        Bytes of one entry.
+    inline_bytes : int
+        Longest value that lies within its entry; also the bytes of an offset.
+    count_code, offset_code, entry_code : str
+        `struct` codes of the number of entries, of one offset, and of tag, type and
+        number of values of one entry.
     """
 
     order: Literal["<", ">"]
-    big: bool
+    count_bytes: int
+    entry_bytes: int
+    inline_bytes: int
+    count_code: str
+    offset_code: str
+    entry_code: str
 
-    @property
-    def count_bytes(self) -> int:
-        """Bytes of the number of entries at the head of an IFD."""
-        return 8 if self.big else 2
+    @classmethod
+    def classic(cls, order: Literal["<", ">"]) -> Layout:
+        """Return the layout of a classic TIFF: offsets of 32 bits."""
+        return cls(order, 2, 12, 4, order + "H", order + "I", order + "HHI4x")
 
-    @property
-    def entry_bytes(self) -> int:
-        """Bytes of one entry."""
-        return 20 if self.big else 12
-
-    @property
-    def inline_bytes(self) -> int:
-        """Longest value that lies within its entry; also the bytes of an offset."""
-        return 8 if self.big else 4
-
-    @property
-    def offset_code(self) -> str:
-        """`struct` code of one offset."""
-        return self.order + ("Q" if self.big else "I")
+    @classmethod
+    def big(cls, order: Literal["<", ">"]) -> Layout:
+        """Return the layout of a BigTIFF: offsets of 64 bits."""
+        return cls(order, 8, 20, 8, order + "Q", order + "Q", order + "HHQ8x")
 
 
 class Entry(NamedTuple):
@@ -107,7 +109,7 @@ class Ifd:
     """
 
     __slots__ = (
-        "_block", "_block_at", "_entries", "_source", "_values",
+        "_block", "_block_at", "_entries", "_first", "_source", "_values",
         "label", "layout", "next_offset", "offset", "raw",
     )  # fmt: skip
 
@@ -122,21 +124,23 @@ class Ifd:
         self._parse()
 
     def _parse(self) -> None:
-        layout, order = self.layout, self.layout.order
-        head = self._read(self.offset, layout.count_bytes, "its number of entries")
-        (count,) = struct.unpack(order + ("Q" if layout.big else "H"), head)
+        layout = self.layout
+        head = self._read(self.offset, layout.count_bytes, 0)
+        (count,) = struct.unpack(layout.count_code, head)
         if not 1 <= count <= MAX_ENTRIES:
             raise self.corrupt(f"{count} entries, expected 1 to {MAX_ENTRIES}")
         first = self.offset + layout.count_bytes
         length = count * layout.entry_bytes
-        self.raw = self._read(first, length + layout.inline_bytes, f"its {count} entries")
+        self.raw = self._read(first, length + layout.inline_bytes, 0)
         # Values of unknown tags are never looked at, so nothing is asked of them.
-        code = order + ("HHQ8x" if layout.big else "HHI4x")
         entries: dict[int, tuple[int, int, int]] = {}
-        for index, (tag, kind, number) in enumerate(struct.iter_unpack(code, self.raw[:length])):
+        at = layout.entry_bytes - layout.inline_bytes
+        for tag, kind, values in struct.iter_unpack(layout.entry_code, self.raw[:length]):
             if tag in entries and tag in tags.NAMES:
                 raise self.corrupt(f"{name_of(tag)} is there twice")
-            entries.setdefault(tag, (kind, number, first + index * layout.entry_bytes))
+            entries.setdefault(tag, (kind, values, at))
+            at += layout.entry_bytes
+        self._first = first
         self._entries = entries
         (self.next_offset,) = struct.unpack_from(layout.offset_code, self.raw, length)
 
@@ -159,28 +163,28 @@ class Ifd:
         """Return the error that says what of this IFD is not read here."""
         return UnsupportedSlideError(f"{self._source.name}: {self.label}: {message}", hint=hint)
 
-    def entry(self, tag: int) -> Entry | None:
-        """Return where the values of a tag lie, checked against the file; None if absent.
+    def entry(self, tag: int) -> Entry:
+        """Return where the values of a tag lie, checked against the file.
 
         Raises
         ------
         wsistore.errors.CorruptSlideError
-            If its type is unknown, it has no values, or they lie outside of the file.
+            If it is missing, its type is unknown, it has no values, or they lie outside
+            of the file.
         """
         found = self._entries.get(tag)
         if found is None:
-            return None
+            raise self.corrupt(f"{name_of(tag)} is missing")
         kind, count, at = found
         size = tags.TYPE_BYTES.get(kind)
         if size is None:
             raise self.corrupt(f"{name_of(tag)} has the unknown field type {kind}")
         if count == 0:
             raise self.corrupt(f"{name_of(tag)} has no values")
-        length, layout = count * size, self.layout
-        position = at + layout.entry_bytes - layout.inline_bytes
-        if length > layout.inline_bytes:
-            pointer = self._read(position, layout.inline_bytes, name_of(tag))
-            (position,) = struct.unpack(layout.offset_code, pointer)
+        length = count * size
+        position = self._first + at
+        if length > self.layout.inline_bytes:
+            (position,) = struct.unpack_from(self.layout.offset_code, self.raw, at)
             if position + length > self._source.size:
                 raise self.corrupt(
                     f"{name_of(tag)} needs bytes {position}-{position + length}, "
@@ -199,18 +203,23 @@ class Ifd:
         known = self._values.get(tag)
         if known is not None:
             return known
-        entry = self.entry(tag)
-        if entry is None:
+        if tag not in self._entries:
             return ()
-        letter = tags.UNSIGNED.get(entry.type)
-        if letter is None:
-            raise self.corrupt(f"{name_of(tag)} has field type {entry.type}, expected integers")
-        if entry.values > most:
-            raise self.corrupt(f"{name_of(tag)} has {entry.values} values, expected {most} at most")
-        data = self._read(entry.position, entry.bytes, name_of(tag))
-        values: tuple[int, ...] = struct.unpack(f"{self.layout.order}{entry.values}{letter}", data)
-        self._values[tag] = values
+        self._values[tag] = values = self._parse_numbers(tag, most)
         return values
+
+    def _parse_numbers(self, tag: int, most: int) -> tuple[int, ...]:
+        kind, count, at = self._entries[tag]
+        if count == 1 and kind in (3, 4):  # nearly all: one SHORT or LONG, within the entry
+            return struct.unpack_from(self.layout.order + tags.UNSIGNED[kind], self.raw, at)
+        entry = self.entry(tag)
+        letter = tags.UNSIGNED.get(kind)
+        if letter is None:
+            raise self.corrupt(f"{name_of(tag)} has field type {kind}, expected integers")
+        if count > most:
+            raise self.corrupt(f"{name_of(tag)} has {count} values, expected {most} at most")
+        data = self._read(entry.position, entry.bytes, tag)
+        return struct.unpack(f"{self.layout.order}{count}{letter}", data)
 
     def number(self, tag: int, default: int | None = None) -> int:
         """Return the first integer of a tag.
@@ -232,9 +241,7 @@ class Ifd:
         if self._entries.get(tag, (0,))[0] != tags.RATIONAL:
             return None
         entry = self.entry(tag)
-        if entry is None:
-            return None
-        data = self._read(entry.position, 8, name_of(tag))
+        data = self._read(entry.position, 8, tag)
         numerator, denominator = struct.unpack(self.layout.order + "II", data)
         return numerator, denominator
 
@@ -262,18 +269,20 @@ class Ifd:
         wsistore.errors.CorruptSlideError
             If they are longer than `most`, or lie outside of the file.
         """
-        entry = self.entry(tag)
-        if entry is None:
+        if tag not in self._entries:
             return None
+        entry = self.entry(tag)
         if entry.bytes > most:
             raise self.corrupt(f"{name_of(tag)} has {entry.bytes} bytes, expected {most} at most")
-        return self._read(entry.position, entry.bytes, name_of(tag))
+        return self._read(entry.position, entry.bytes, tag)
 
-    def _read(self, position: int, count: int, what: str) -> bytes:
+    def _read(self, position: int, count: int, tag: int) -> bytes:
+        """Read values of a tag, or of the directory itself (tag 0)."""
         start = position - self._block_at
         if start >= 0 and start + count <= len(self._block):
             return self._block[start : start + count]
         if position + count > self._source.size:
+            what = name_of(tag) if tag else "the directory"
             raise self.corrupt(
                 f"{what} needs bytes {position}-{position + count}, "
                 f"the file has {self._source.size}"
@@ -300,9 +309,9 @@ class TiffIndex:
     Raises
     ------
     wsistore.errors.UnsupportedSlideError
-        If it is no TIFF.
+        If it is no TIFF, or has more than `MAX_IFDS` IFDs.
     wsistore.errors.CorruptSlideError
-        If the chain of IFDs is broken: none, cyclic, too long, or outside of the file.
+        If the chain of IFDs is broken: none, cyclic, or outside of the file.
     """
 
     def __init__(self, source: Source, look: Callable[[Ifd], None] | None = None) -> None:
@@ -350,7 +359,7 @@ class TiffIndex:
                 f"{name}: {label} lies at byte {offset}, where {self._seen[offset]} lies already"
             )
         if len(self._seen) >= MAX_IFDS:
-            raise CorruptSlideError(f"{name}: more than {MAX_IFDS} IFDs")
+            raise UnsupportedSlideError(f"{name}: more than {MAX_IFDS} IFDs, as no slide has")
         smallest = self.layout.count_bytes + self.layout.entry_bytes + self.layout.inline_bytes
         if offset < 8 or offset + smallest > size:
             raise CorruptSlideError(
@@ -370,14 +379,14 @@ def _read_header(source: Source) -> tuple[Layout, int]:
         raise UnsupportedSlideError(f"{source.name} is no TIFF: it begins with {head[:8]!r}")
     version, offset_bytes, zero = struct.unpack_from(order + "HHH", head, 2)
     if version == 42:
-        return Layout(order, big=False), struct.unpack_from(order + "I", head, 4)[0]
+        return Layout.classic(order), struct.unpack_from(order + "I", head, 4)[0]
     if version != 43:
         raise UnsupportedSlideError(f"{source.name} is no TIFF: version {version}, not 42 or 43")
     if len(head) < 16 or (offset_bytes, zero) != (8, 0):
         raise CorruptSlideError(
             f"{source.name}: BigTIFF header with offsets of {offset_bytes} bytes, expected 8"
         )
-    return Layout(order, big=True), struct.unpack_from(order + "Q", head, 8)[0]
+    return Layout.big(order), struct.unpack_from(order + "Q", head, 8)[0]
 
 
 def is_tiff(head: bytes) -> bool:

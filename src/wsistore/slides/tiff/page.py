@@ -131,8 +131,6 @@ class Page:
 
     def _array(self, tag: int, columns: int, rows: int) -> Entry:
         entry = self.ifd.entry(tag)
-        if entry is None:
-            raise self.ifd.corrupt(f"{name_of(tag)} is missing")
         if entry.type not in tags.UNSIGNED:
             raise self.ifd.corrupt(
                 f"{name_of(tag)} has field type {entry.type}, expected unsigned integers"

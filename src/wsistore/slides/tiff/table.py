@@ -21,6 +21,9 @@ SPAN_ENTRIES = 4096
 SPAN_LOOKUPS = 16
 """Lookups served by runs before the arrays are read whole: a sampler asks for many."""
 
+BEYOND = 1 << 61
+"""Where offsets and counts are cut off: outside of every file."""
+
 Arrays = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -87,6 +90,16 @@ class TiffTileTable(TileTable):
         offsets[counts == 0] = 0
         return TileRefs(np.zeros(offsets.shape, np.int32), offsets, counts)
 
+    def locate_all(self) -> TileRefs:
+        """Return where all tiles lie, as arrays of shape (rows, columns)."""
+        shape = (self._rows, self._columns)
+        offsets, counts = (array.reshape(shape) for array in self.entries())
+        bad = self._outside(offsets, counts)
+        if bad.any():
+            rows, columns = np.indices(shape)
+            self._refuse(columns, rows, offsets, counts, bad)
+        return TileRefs(np.zeros(shape, np.int32), np.where(counts == 0, 0, offsets), counts.copy())
+
     def entries(self) -> Arrays:
         """Return offsets and counts of all tiles as the file states them, unchecked."""
         with self._lock:
@@ -129,16 +142,12 @@ class TiffTileTable(TileTable):
         )
         values = np.frombuffer(data, dtype)
         if dtype.itemsize == 8:
-            # Beyond 2**63 - 1 lies outside of every file; the sign must not turn.
-            values = np.minimum(values, np.iinfo(np.int64).max)
+            values = np.minimum(values, BEYOND)  # neither the sign nor a sum may overflow
         return values.astype(np.int64)
 
     def _outside(self, offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        # The header takes 8 bytes: nothing can lie before. Counts are bounded first, and
-        # compared by subtraction, so that nothing overflows.
-        size = self._source.size
-        room = size - np.minimum(counts, size)
-        outside: NDArray[np.bool_] = (offsets < 8) | (offsets > room)
+        outside: NDArray[np.bool_] = offsets + counts > self._source.size
+        outside |= offsets < 8  # the header lies there
         outside |= counts > self.block_format.max_block_bytes
         outside &= counts != 0
         return outside
