@@ -1,0 +1,86 @@
+"""The public names, and what importing them costs."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import wsistore
+
+HEAVY = ["cv2", "dask", "distributed", "h5py", "imagecodecs", "numcodecs", "obstore", "tifffile"]
+HEAVY += ["torch", "xarray", "zarr"]
+EXPECTED = [
+    "Box",
+    "Level",
+    "Resolution",
+    "Size",
+    "Slide",
+    "WsistoreError",
+    "__version__",
+    "convert",
+    "open_slide",
+]
+
+DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan Outcome WorkFolder atomic_write canonical
+    check_settings exit_code free_bytes write_error"""
+
+
+def imported_after(statement):
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import wsistore; dir(wsistore)",
+        "import wsistore.cli",
+        "import wsistore.sources, wsistore.durable, wsistore.geometry, wsistore.errors",
+    ],
+)
+def test_importing_stays_light(statement):
+    assert imported_after(statement).isdisjoint(HEAVY)
+
+
+def test_import_wsistore_alone_pulls_no_room_in():
+    found = {name for name in imported_after("import wsistore") if name.startswith("wsistore")}
+    assert found == {"wsistore", "wsistore._version"}
+
+
+def test_the_public_names():
+    assert sorted(wsistore.__all__) == EXPECTED
+    assert dir(wsistore) == EXPECTED
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = wsistore.nothing_such
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_public_name_is_there(name):
+    assert getattr(wsistore, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("room", "names"),
+    [
+        (
+            "sources",
+            [
+                "Folder",
+                "LocalFolder",
+                "LocalSource",
+                "Source",
+                "is_url",
+                "open_folder",
+                "open_source",
+                "redact",
+            ],
+        ),
+        ("durable", DURABLE.split()),
+    ],
+)
+def test_the_names_of_a_room(room, names):
+    module = importlib.import_module(f"wsistore.{room}")
+    assert module.__all__ == names
+    assert all(hasattr(module, name) for name in names)
