@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,11 @@ FIXTURE = {"j2k_33003_422", "j2k_33003_422_photo6"}
 WRONG_COLOUR = {name for name in VARIANTS if name.startswith("x_")}
 # Marks that the tag overrules: the samples are what the tag says, so colours come out right.
 RIGHT_BY_TAG = {"x_rgbtag_rgb_app14_ycbcr", "x_rgbtag_rgb_jfif", "x_ycbcrtag_ycbcr_app14_rgb"}
+
+
+@functools.cache
+def the_texture() -> NDArray[np.uint8]:
+    return texture(600, 420)
 
 
 def over_white(image: object) -> NDArray[np.int64]:
@@ -79,7 +85,7 @@ def test_tifffile_reads_the_structure(name: str, slide_factory: Factory) -> None
 @pytest.mark.parametrize("name", [n for n in VARIANTS if n not in FIXTURE])
 def test_the_truth_is_the_texture(name: str, slide_factory: Factory) -> None:
     slide = slide_factory(name, **SMALL)
-    drawn = texture(600, 420)
+    drawn = the_texture()
     if slide.variant.stream == "gray":
         weighted = drawn @ np.array([0.299, 0.587, 0.114])
         drawn = np.repeat(np.rint(weighted)[..., None], 3, axis=2).astype(np.uint8)

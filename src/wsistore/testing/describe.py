@@ -42,7 +42,6 @@ def aperio_fields(size: Size, magnification: str | None, mpp: str | None) -> lis
         "ImageID": "1004486",
         "OriginalWidth": str(size.width),
         "Originalheight": str(size.height),
-        "ICC Profile": "ScanScope v1",
     }
     return [f"{key} = {value}" for key, value in fields.items() if value is not None]
 

@@ -17,8 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Words = NDArray[np.uint32]
+from wsistore.testing.noise import QUAD, Floats, ramp, unit, value_noise, words
 
 GLASS_RGB = (244.0, 243.0, 245.0)
 """Colour of the empty slide under the lamp."""
@@ -36,7 +35,6 @@ _GRAIN = 5.0
 # Salts of the fields, added to that of the seed.
 _PIECES, _GLANDS, _SENSOR = 101, 211, 307
 _SLAB_PX = 1 << 17
-_QUAD = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def texture(
@@ -129,54 +127,6 @@ def block_mean(pixels: NDArray[np.uint8], downsample: int) -> NDArray[np.uint8]:
     return mean
 
 
-# ------------------------------------------------------------------ hashes and noise
-
-
-def _mix(word: Words) -> Words:
-    """Scramble 32-bit words (multiply and xor-shift, an invertible integer hash)."""
-    word = (word ^ (word >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    word = (word ^ (word >> np.uint32(15))) * np.uint32(0x846CA68B)
-    return word ^ (word >> np.uint32(16))
-
-
-def _words(column: NDArray[np.int64], row: NDArray[np.int64], salt: int) -> Words:
-    """Return one hash per lattice point; (1, w) and (h, 1) stay cheap until they meet."""
-    across = _mix(column.astype(np.uint32) * np.uint32(0x9E3779B1) + np.uint32(salt))
-    down = _mix(row.astype(np.uint32) * np.uint32(0x85EBCA77) + np.uint32(salt ^ 0x5BD1E995))
-    word: Words = across ^ (down << np.uint32(1))
-    return (word ^ (word >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
-
-
-def _unit(word: Words, shift: int = 0) -> Floats:
-    """Return the hash as a number in [0, 1); `shift` rotates other bits to the top."""
-    if shift:
-        word = (word * np.uint32(0x9E3779B1 + 2 * shift)) ^ (word >> np.uint32(shift))
-    return (word >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-
-
-def _smooth(t: Floats) -> Floats:
-    """Return the cubic step 3 t^2 - 2 t^3 of t in [0, 1]."""
-    return t * t * (np.float32(3) - np.float32(2) * t)
-
-
-def _ramp(value: Floats, low: float, high: float) -> Floats:
-    """Return a smooth step from 0 at `low` to 1 at `high`."""
-    t = (value - np.float32(low)) * np.float32(1 / (high - low))
-    return _smooth(np.clip(t, np.float32(0), np.float32(1)))
-
-
-def _noise(x: Floats, y: Floats, cell: tuple[float, float], salt: int) -> Floats:
-    """Return value noise in [0, 1) with lattice cells of (width, height) px."""
-    u, v = x * np.float32(1 / cell[0]), y * np.float32(1 / cell[1])
-    left, top = np.floor(u), np.floor(v)
-    fx, fy = _smooth(u - left), _smooth(v - top)
-    column, row = left.astype(np.int64), top.astype(np.int64)
-    a, b, c, d = (_unit(_words(column + i, row + j, salt)) for j, i in _QUAD)
-    upper = a + (b - a) * fx
-    lower = c + (d - c) * fx
-    return upper + (lower - upper) * fy
-
-
 # ------------------------------------------------------------------ anatomy
 
 
@@ -186,16 +136,16 @@ def _tissue(x: Floats, y: Floats, salt: int) -> Floats:
     column = np.floor(x * np.float32(1 / width) - np.float32(0.5)).astype(np.int64)
     row = np.floor(y * np.float32(1 / height) - np.float32(0.5)).astype(np.int64)
     field: Floats = np.full((1, 1), -1, np.float32)
-    for j, i in _QUAD:
-        word = _words(column + i, row + j, salt)
-        cx = (column + i + np.float32(0.44) + np.float32(0.12) * _unit(word)) * np.float32(width)
-        cy = (row + j + np.float32(0.44) + np.float32(0.12) * _unit(word, 3)) * np.float32(height)
-        reach = np.float32(0.40) + np.float32(0.16) * _unit(word, 5)
+    for j, i in QUAD:
+        word = words(column + i, row + j, salt)
+        cx = (column + i + np.float32(0.44) + np.float32(0.12) * unit(word)) * np.float32(width)
+        cy = (row + j + np.float32(0.44) + np.float32(0.12) * unit(word, 3)) * np.float32(height)
+        reach = np.float32(0.40) + np.float32(0.16) * unit(word, 5)
         dx, dy = (x - cx) * np.float32(1 / width), (y - cy) * np.float32(1 / height)
         field = np.maximum(field, np.float32(1) - (dx * dx + dy * dy) / (reach * reach))
-    field = field + np.float32(1.1) * (_noise(x, y, (170, 170), salt + 1) - np.float32(0.5))
-    field = field + np.float32(0.35) * (_noise(x, y, (37, 37), salt + 2) - np.float32(0.5))
-    return _ramp(field.astype(np.float32), 0.0, 0.07)
+    field = field + np.float32(1.1) * (value_noise(x, y, (170, 170), salt + 1) - np.float32(0.5))
+    field = field + np.float32(0.35) * (value_noise(x, y, (37, 37), salt + 2) - np.float32(0.5))
+    return ramp(field.astype(np.float32), 0.0, 0.07)
 
 
 def _gland_distance(x: Floats, y: Floats, salt: int) -> Floats:
@@ -203,17 +153,17 @@ def _gland_distance(x: Floats, y: Floats, salt: int) -> Floats:
     column = np.floor(x * np.float32(1 / GLAND_PX) - np.float32(0.5)).astype(np.int64)
     row = np.floor(y * np.float32(1 / GLAND_PX) - np.float32(0.5)).astype(np.int64)
     nearest: Floats = np.full((1, 1), 1e3, np.float32)
-    for j, i in _QUAD:
-        word = _words(column + i, row + j, salt)
-        cx = (column + i + np.float32(0.3) + np.float32(0.4) * _unit(word)) * np.float32(GLAND_PX)
-        cy = (row + j + np.float32(0.3) + np.float32(0.4) * _unit(word, 3)) * np.float32(GLAND_PX)
-        shape = np.float32(0.7) + np.float32(0.7) * _unit(word, 5)
-        radius = np.float32(62) * _unit(word, 7) - np.float32(14)  # one in five has none
+    for j, i in QUAD:
+        word = words(column + i, row + j, salt)
+        cx = (column + i + np.float32(0.3) + np.float32(0.4) * unit(word)) * np.float32(GLAND_PX)
+        cy = (row + j + np.float32(0.3) + np.float32(0.4) * unit(word, 3)) * np.float32(GLAND_PX)
+        shape = np.float32(0.7) + np.float32(0.7) * unit(word, 5)
+        radius = np.float32(62) * unit(word, 7) - np.float32(14)  # one in five has none
         dx, dy = (x - cx) * shape, (y - cy) / shape
         distance = np.sqrt(dx * dx + dy * dy) - radius
         distance = np.where(radius > np.float32(6), distance, np.float32(1e3))
         nearest = np.minimum(nearest, distance)
-    wobble = _noise(x, y, (26, 26), salt + 1) - np.float32(0.5)
+    wobble = value_noise(x, y, (26, 26), salt + 1) - np.float32(0.5)
     return (nearest + np.float32(16) * wobble).astype(np.float32)
 
 
@@ -230,14 +180,14 @@ def _nuclei(x: Floats, y: Floats, salt: int) -> tuple[Floats, Floats]:
     rows, row_at = np.unique(row, return_inverse=True)
     cover = np.zeros((len(row), len(column)), np.float32)
     dark = np.zeros_like(cover)
-    for j, i in _QUAD:
+    for j, i in QUAD:
         cx, cy, along_x, along_y, across_x, across_y, strength = (
             value[row_at][:, column_at]
             for value in _nucleus(columns[None] + i, rows[:, None] + j, salt)
         )
         dx, dy = x - cx, y - cy
         u, v = along_x * dx + along_y * dy, across_x * dx + across_y * dy
-        inside = _ramp(u * u + v * v, 1.25, 0.7) * (strength > 0)
+        inside = ramp(u * u + v * v, 1.25, 0.7) * (strength > 0)
         stronger = inside > cover
         np.copyto(cover, inside, where=stronger)
         np.copyto(dark, strength, where=stronger)
@@ -253,18 +203,18 @@ def _nucleus(column: NDArray[np.int64], row: NDArray[np.int64], salt: int) -> tu
         Centre x and y in px; the two unit axes of the ellipse, each divided by the
         half-length along it; darkness, 0 where the cell has no nucleus.
     """
-    word = _words(column, row, salt)
-    cx = (column + 0.2 + 0.6 * _unit(word)).astype(np.float32) * np.float32(NUCLEUS_PX)
-    cy = (row + 0.2 + 0.6 * _unit(word, 3)).astype(np.float32) * np.float32(NUCLEUS_PX)
+    word = words(column, row, salt)
+    cx = (column + 0.2 + 0.6 * unit(word)).astype(np.float32) * np.float32(NUCLEUS_PX)
+    cy = (row + 0.2 + 0.6 * unit(word, 3)).astype(np.float32) * np.float32(NUCLEUS_PX)
     wall = _gland_distance(cx, cy, salt + _GLANDS)
     epithelium = (wall > 4) & (wall < 25)
     wanted = np.where(epithelium, 0.9, np.where(wall >= 25, 0.38, 0.0))
     wanted = wanted * _tissue(cx, cy, salt + _PIECES)
-    turn = 2 * _unit(word, 5) - 1  # tangent of the half-angle: needs no sine
+    turn = 2 * unit(word, 5) - 1  # tangent of the half-angle: needs no sine
     cosine, sine = (1 - turn * turn) / (1 + turn * turn), 2 * turn / (1 + turn * turn)
-    long = np.where(epithelium, 6.4, 5.0 + 4.5 * _unit(word, 7)).astype(np.float32)
-    short = np.where(epithelium, 4.8, 2.4 + 2.4 * _unit(word, 9)).astype(np.float32)
-    strength = np.where(_unit(word, 11) < wanted, 0.55 + 0.45 * _unit(word, 13), 0.0)
+    long = np.where(epithelium, 6.4, 5.0 + 4.5 * unit(word, 7)).astype(np.float32)
+    short = np.where(epithelium, 4.8, 2.4 + 2.4 * unit(word, 9)).astype(np.float32)
+    strength = np.where(unit(word, 11) < wanted, 0.55 + 0.45 * unit(word, 13), 0.0)
     axes = (cosine / long, sine / long, -sine / short, cosine / short)
     return cx, cy, *(axis.astype(np.float32) for axis in axes), strength.astype(np.float32)
 
@@ -295,9 +245,9 @@ def _pixels(xs: NDArray[np.int64], ys: NDArray[np.int64], seed: int) -> NDArray[
     tables = _transmission()
     light = np.array(GLASS_RGB, np.float32)
     light = light * tables[0][_steps(eosin)] * tables[1][_steps(haematoxylin)]
-    word = _words(xs[None, :], ys[:, None], salt + _SENSOR)
+    word = words(xs[None, :], ys[:, None], salt + _SENSOR)
     # Noise of the sensor: the sum of two uniform numbers is near enough to a bell curve.
-    grain = (_unit(word) + _unit(word, 3) - np.float32(1)) * np.float32(_GRAIN)
+    grain = (unit(word) + unit(word, 3) - np.float32(1)) * np.float32(_GRAIN)
     light += grain[..., None]
     pixels: NDArray[np.uint8] = np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
     return pixels
@@ -309,13 +259,13 @@ def _stains(x: Floats, y: Floats, salt: int) -> tuple[Floats, Floats]:
     if not tissue.any():
         return tissue, tissue
     wall = _gland_distance(x, y, salt + _GLANDS)
-    in_wall = _ramp(wall, -1, 2)
-    stroma = _ramp(wall, 23, 29)
-    wave = np.float32(46) * _noise(x, y, (120, 120), salt + 31)
-    fibres = _noise(x * np.float32(0.2), y + wave, (8, 5), salt + 32)
-    fine = _noise(x, y, (3.1, 3.1), salt + 33)
-    broad = _noise(x, y, (90, 90), salt + 34)
-    cleft = _ramp(fibres * np.float32(0.75) + fine * np.float32(0.25), 0.18, 0.30)
+    in_wall = ramp(wall, -1, 2)
+    stroma = ramp(wall, 23, 29)
+    wave = np.float32(46) * value_noise(x, y, (120, 120), salt + 31)
+    fibres = value_noise(x * np.float32(0.2), y + wave, (8, 5), salt + 32)
+    fine = value_noise(x, y, (3.1, 3.1), salt + 33)
+    broad = value_noise(x, y, (90, 90), salt + 34)
+    cleft = ramp(fibres * np.float32(0.75) + fine * np.float32(0.25), 0.18, 0.30)
     texture_of_stroma = (0.45 + 0.55 * fibres + 0.35 * (fine - 0.5) + 0.35 * broad) * cleft
     cytoplasm = 0.5 + 0.25 * fine + 0.15 * broad
     eosin = tissue * in_wall * (cytoplasm + stroma * (texture_of_stroma - cytoplasm))

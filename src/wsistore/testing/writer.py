@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
-import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.geometry import Size, ceil_div
+from wsistore.geometry import Size
 from wsistore.testing import associated as extra
 from wsistore.testing import describe
-from wsistore.testing.encode import FIXTURE_TILE, Encoded, encode
-from wsistore.testing.rawtiff import (
-    ASCII,
-    IFD8,
-    LONG,
-    RATIONAL,
-    SHORT,
-    UNDEFINED,
-    RawTiff,
-    Tag,
-)
+from wsistore.testing.level import level_tags, resolution_tags, write_tiles
+from wsistore.testing.plan import Order, Plan, plan_source
+from wsistore.testing.rawtiff import ASCII, IFD8, LONG, RawTiff, Tag
 from wsistore.testing.slide import Kind, SyntheticSlide, WrittenLevel
-from wsistore.testing.source import Edge, Source
-from wsistore.testing.variants import VARIANTS, Variant
+from wsistore.testing.source import Edge
 
 SPARSE_GAP = 5 << 30
 """Hole in front of the first tile of a sparse slide, bytes: beyond 4 GiB."""
-
-Order = Literal["rows", "shuffled"]
 
 
 def write_slide(
@@ -112,10 +97,10 @@ def write_slide(
     ValueError
         If an argument can't be written.
     """
-    plan = _Plan(
+    plan = Plan(
         path=Path(path),
         variant_name=variant,
-        source=_source(size, tile, seed, edge, distinct_tiles),
+        source=plan_source(size, tile, seed, edge, distinct_tiles),
         levels=tuple(levels),
         quality=quality,
         magnification=magnification,
@@ -136,82 +121,10 @@ def write_slide(
     return _Writing(plan).run()
 
 
-def _source(
-    size: tuple[int, int], tile: int, seed: int, edge: Edge, distinct: int | None
-) -> Source:
-    period = None
-    if distinct is not None:
-        if distinct < 1:
-            raise ValueError(f"distinct_tiles must be at least 1, got {distinct}")
-        across = math.isqrt(distinct)
-        period = (across, distinct // across)
-    if edge not in get_args(Edge):
-        raise ValueError(f"edge must be one of {get_args(Edge)}, got {edge!r}")
-    return Source(Size(*size), tile, seed, edge, period)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """The arguments of `write_slide`, put in order."""
-
-    path: Path
-    variant_name: str
-    source: Source
-    levels: tuple[int, ...]
-    quality: int
-    magnification: str | None
-    mpp: str | None
-    wanted: tuple[str, ...]
-    big: bool
-    gap: int
-    missing: frozenset[tuple[int, int, int]]
-    icc_profile: bytes | None
-    order: Order
-    kind: Kind
-
-    @property
-    def variant(self) -> Variant:
-        return VARIANTS[self.variant_name]
-
-    def level_size(self, level: int) -> Size:
-        size, downsample = self.source.size, self.levels[level]
-        return Size(size.width // downsample, size.height // downsample)
-
-    def grid(self, level: int) -> tuple[int, int]:
-        size = self.level_size(level)
-        return ceil_div(size.width, self.source.tile), ceil_div(size.height, self.source.tile)
-
-    def check(self) -> None:
-        """Raise ValueError on arguments that can't be written."""
-        if self.variant_name not in VARIANTS:
-            raise ValueError(f"no variant {self.variant_name!r}; see wsistore.testing.VARIANTS")
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
-        if self.order not in get_args(Order):
-            raise ValueError(f"order must be one of {get_args(Order)}, got {self.order!r}")
-        if self.source.tile < 16 or self.source.tile % 16:
-            raise ValueError(f"tile must be a multiple of 16 px, got {self.source.tile}")
-        if not self.levels or self.levels[0] != 1 or sorted(set(self.levels)) != list(self.levels):
-            raise ValueError(f"levels must ascend from 1, got {self.levels}")
-        for level in range(len(self.levels)):
-            if min(self.level_size(level)) < 1:
-                raise ValueError(f"level {level} of a slide of {self.source.size} has no pixels")
-        subsampled = self.variant.codec == "jpeg2000" and self.variant.subsampling != (1, 1)
-        if subsampled and self.source.tile != FIXTURE_TILE:
-            raise ValueError(f"{self.variant_name} has tiles of {FIXTURE_TILE} px only")
-        self._check_missing()
-
-    def _check_missing(self) -> None:
-        for level, column, row in self.missing:
-            columns, rows = self.grid(level) if 0 <= level < len(self.levels) else (0, 0)
-            if not (0 <= column < columns and 0 <= row < rows):
-                raise ValueError(f"missing names a tile that isn't there: {(level, column, row)}")
-
-
 class _Writing:
     """One slide being written."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._truth: dict[str, NDArray[np.uint8]] = {}
         self._written: list[WrittenLevel] = []
@@ -257,6 +170,8 @@ class _Writing:
         self._description = describe.aperio_baseline(
             size, tile, encoding, magnification=plan.magnification, mpp=plan.mpp
         )
+        if plan.icc_profile is not None:
+            self._description += "|ICC Profile = ScanScope v1"
         for level in range(len(plan.levels)):
             text = self._description
             if level:
@@ -276,7 +191,7 @@ class _Writing:
             Tag(316, ASCII, describe.HOST),
         ]
         for level, downsample in enumerate(self._plan.levels):
-            tags = self._level_tags(tiff, level) + self._resolution(downsample)
+            tags = self._level_tags(tiff, level) + resolution_tags(self._plan, downsample)
             tiff.add_ifd(tags + (private if level == 0 else []))
 
     def _write_ome(self, tiff: RawTiff) -> None:
@@ -312,84 +227,8 @@ class _Writing:
             tags.append(Tag(270, ASCII, text))
         tiff.add_ifd(tags)
 
-    # -------------------------------------------------------------- one level
-
     def _level_tags(self, tiff: RawTiff, level: int) -> list[Tag]:
         """Write the tiles of a level and return the tags of its page."""
-        plan, variant = self._plan, self._plan.variant
-        size, channels = plan.level_size(level), variant.channels
-        written = self._write_tiles(tiff, level)
+        written = write_tiles(tiff, self._plan, level)
         self._written.append(written)
-        reduced = level > 0 and plan.kind != "aperio"  # Aperio's levels don't say it
-        tags = [
-            Tag(254, LONG, int(reduced)),
-            Tag(256, LONG, size.width),
-            Tag(257, LONG, size.height),
-            Tag(258, SHORT, (8,) * channels),
-            Tag(259, SHORT, variant.compression),
-            Tag(262, SHORT, variant.photometric),
-            Tag(277, SHORT, channels),
-            Tag(284, SHORT, 1),
-            Tag(322, SHORT, plan.source.tile),
-            Tag(323, SHORT, plan.source.tile),
-            Tag(324, tiff.offset_type, written.offsets.ravel().tolist()),
-            Tag(325, LONG, written.counts.ravel().tolist()),
-        ]
-        if plan.kind == "aperio":
-            tags.append(Tag(32997, LONG, 1))  # ImageDepth
-        if variant.predictor != 1:
-            tags.append(Tag(317, SHORT, variant.predictor))
-        if written.tables:
-            tags.append(Tag(347, UNDEFINED, written.tables))
-        if variant.subsampling_tag is not None:
-            tags.append(Tag(530, SHORT, variant.subsampling_tag))
-        if level == 0 and plan.icc_profile is not None:
-            tags.append(Tag(34675, UNDEFINED, plan.icc_profile))
-        return tags
-
-    def _write_tiles(self, tiff: RawTiff, level: int) -> WrittenLevel:
-        plan = self._plan
-        columns, rows = plan.grid(level)
-        offsets = np.zeros((rows, columns), np.uint64)
-        counts = np.zeros((rows, columns), np.uint32)
-        checksums = np.zeros((rows, columns), np.uint32)
-        known: dict[tuple[int, ...], Encoded] = {}
-        tables = b""
-        indices = np.arange(rows * columns)
-        if plan.order == "shuffled":
-            indices = np.random.default_rng(level).permutation(indices)
-        for row, column in (divmod(int(index), columns) for index in indices):
-            if plan.order == "shuffled":
-                tiff.add_block(b"between tiles")
-            if (level, column, row) in plan.missing:
-                continue
-            block, tables = self._encoded(level, column, row, known)
-            offsets[row, column] = tiff.add_block(block)
-            counts[row, column] = len(block)
-            checksums[row, column] = zlib.crc32(block)
-        return WrittenLevel(offsets, counts, checksums, tables)
-
-    def _encoded(
-        self, level: int, column: int, row: int, known: dict[tuple[int, ...], Encoded]
-    ) -> Encoded:
-        plan = self._plan
-        downsample = plan.levels[level]
-        key = plan.source.key(downsample, column, row)
-        if key is not None and key in known:
-            return known[key]
-        pixels = plan.source.tile_pixels(downsample, column, row)
-        result = encode(pixels, plan.variant, plan.quality)
-        if key is not None:
-            known[key] = result
-        return result
-
-    def _resolution(self, downsample: int) -> list[Tag]:
-        """Return the resolution tags, px per cm, where mpp is a positive number."""
-        try:
-            mpp = float(self._plan.mpp or "")
-        except ValueError:
-            return []
-        if not (math.isfinite(mpp) and mpp > 0):
-            return []
-        per_cm = (round(1e4 / (mpp * downsample) * 1000), 1000)
-        return [Tag(282, RATIONAL, per_cm), Tag(283, RATIONAL, per_cm), Tag(296, SHORT, 3)]
+        return level_tags(self._plan, level, written, tiff.offset_type)
