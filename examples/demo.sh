@@ -23,4 +23,4 @@ run wsistore info "$slide"
 run wsistore convert "$slide" "$store" --overwrite
 run wsistore verify "$store" --against "$slide"
 run wsistore validate "$store"
-run python "$here/convert_and_read.py" "$store" --pictures "$folder"
+run python "$here/convert_and_read.py" "$slide" --store "$store" --pictures "$folder"
