@@ -1,0 +1,198 @@
+"""Area averaging of a window of a level, exact to the fraction of a pixel.
+
+A window is a rectangle of a level with real-valued edges. Px ``i`` of the result covers
+the level px ``[x + i * step, x + (i + 1) * step)`` with ``step = window width / result
+width``; its value is the mean over that interval, px at its ends counted by the fraction
+that lies inside. So nothing is shifted, whatever the fractions.
+
+Large windows are read in bands of rows, so memory is bounded by the result and one band.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsistore.geometry import Box, Size
+
+BAND_BYTES = 64 << 20
+"""Decoded bytes of a level held at a time (more only where one row of tiles has more)."""
+
+WHOLE = 1e-9
+"""Distance from an integer, in px, that is rounding and no fraction."""
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+ReadBox = Callable[[Box], Pixels]
+
+
+class Window(NamedTuple):
+    """Real-valued rectangle of a level: left, top, width and height in level px."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all edges lie between pixels."""
+        edges = (self.x, self.y, self.x + self.width, self.y + self.height)
+        return all(abs(edge - round(edge)) <= WHOLE for edge in edges)
+
+    @property
+    def hull(self) -> Box:
+        """Smallest box of whole pixels around it."""
+        left, top = math.floor(self.x + WHOLE), math.floor(self.y + WHOLE)
+        right = math.ceil(self.x + self.width - WHOLE)
+        bottom = math.ceil(self.y + self.height - WHOLE)
+        return Box(left, top, max(1, right - left), max(1, bottom - top))
+
+
+def shrink(read: ReadBox, window: Window, size: Size, band_rows: int) -> Pixels:
+    """Return the area average of a window.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(box) -> (h, w, 3) uint8``: pixels of the level, box in level px.
+    window : Window
+        What is averaged, in level px. A side shorter than that of the result (boxes of
+        a px or two) spreads its px out.
+    size : Size
+        Width and height of the result.
+    band_rows : int
+        Height of an encoded tile in level px: bands end on its multiples, so that each
+        tile is decoded once.
+
+    Returns
+    -------
+    (h, w, 3) uint8
+    """
+    hull = window.hull
+    is_small = hull.width * hull.height * 3 <= BAND_BYTES
+    if is_small and window.is_whole and hull.width >= size.width and hull.height >= size.height:
+        return _by_area(read(hull), size)
+    out = np.empty((size.height, size.width, 3), np.uint8)
+    columns = _Taps.make(window.x, window.width, size.width, hull.x, hull.right)
+    rows = _Bands(window, size)
+    for band in _bands(hull, band_rows):
+        rows.add(columns.average_columns(read(band)), band, out)
+    return out
+
+
+def enlarge(read: ReadBox, window: Window, size: Size) -> Pixels:
+    """Return a window enlarged by bilinear interpolation, without shift.
+
+    Parameters
+    ----------
+    read : callable
+        As for `shrink`.
+    window : Window
+        What is enlarged, in level px; taken to the whole pixels around it.
+    size : Size
+        Width and height of the result.
+    """
+    pixels = read(window.hull)
+    return _three(cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_LINEAR))
+
+
+def _by_area(pixels: Pixels, size: Size) -> Pixels:
+    if pixels.shape[:2] == (size.height, size.width):
+        return pixels
+    return _three(cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA))
+
+
+def _three(pixels: NDArray[np.generic]) -> Pixels:
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
+def _bands(hull: Box, band_rows: int) -> Iterator[Box]:
+    """Cut a box into bands of rows that end on multiples of the tile height."""
+    rows = max(1, BAND_BYTES // (hull.width * 3))
+    rows = max(band_rows, rows // band_rows * band_rows)
+    y = hull.y
+    while y < hull.bottom:
+        end = min(hull.bottom, (y // band_rows) * band_rows + rows)
+        yield Box(hull.x, y, hull.width, end - y)
+        y = end
+
+
+class _Taps(NamedTuple):
+    """For each px of the result the px that it covers, and their weights.
+
+    `first` is (n,) int64: first px covered, counted from the start of the data;
+    `weights` is (n, k) float32: weight of px ``first + 0 ... k - 1``, each row of sum 1
+    where all of its px are in the data.
+    """
+
+    first: NDArray[np.int64]
+    weights: Floats
+
+    @classmethod
+    def make(
+        cls, start: float, length: float, count: int, data_start: int, data_stop: int
+    ) -> _Taps:
+        """Return the taps of `count` px over ``[start, start + length)``.
+
+        Px outside of ``[data_start, data_stop)`` get no weight.
+        """
+        edges = start + np.arange(count + 1) * (length / count)
+        first = np.floor(edges[:-1] + WHOLE).astype(np.int64)
+        taps = int(np.max(np.ceil(edges[1:] - WHOLE) - first))
+        px = first[:, None] + np.arange(max(1, taps))
+        covered = np.minimum(px + 1, edges[1:, None]) - np.maximum(px, edges[:-1, None])
+        weights = np.maximum(covered, 0) / np.diff(edges)[:, None]
+        weights[(px < data_start) | (px >= data_stop)] = 0
+        return cls(first - data_start, weights.astype(np.float32))
+
+    def average_rows(self, data: Floats | Pixels) -> Floats:
+        """Average (h, ...) data along its first axis to (n, ...) float32."""
+        total = np.zeros((len(self.first), *data.shape[1:]), np.float32)
+        shape = (-1,) + (1,) * (data.ndim - 1)
+        for tap in range(self.weights.shape[1]):
+            px = np.clip(self.first + tap, 0, len(data) - 1)
+            total += data[px] * self.weights[:, tap].reshape(shape)
+        return total
+
+    def average_columns(self, pixels: Pixels) -> Floats:
+        """Average (h, w, 3) pixels along x to (h, n, 3) float32."""
+        turned = np.ascontiguousarray(pixels.transpose(1, 0, 2))
+        return self.average_rows(turned).transpose(1, 0, 2)
+
+
+class _Bands:
+    """Adds bands of rows to the rows of the result that they cover.
+
+    A row of the result that straddles two bands is carried over from one to the next.
+    """
+
+    def __init__(self, window: Window, size: Size) -> None:
+        self._window = window
+        self._rows = size.height
+        self._step = window.height / size.height
+        self._done = 0
+        self._carry: Floats | None = None
+
+    def add(self, data: Floats, band: Box, out: Pixels) -> None:
+        """Add the rows of one band; write the rows of the result that are complete."""
+        reach = (band.bottom - self._window.y) / self._step
+        complete = min(self._rows, math.floor(reach + WHOLE))
+        touched = min(self._rows, math.ceil(reach - WHOLE))
+        if touched <= self._done:
+            return
+        start = self._window.y + self._done * self._step
+        length = (touched - self._done) * self._step
+        taps = _Taps.make(start, length, touched - self._done, band.y, band.bottom)
+        rows = taps.average_rows(data)
+        if self._carry is not None:
+            rows[0] += self._carry
+        ready = complete - self._done
+        out[self._done : complete] = np.clip(np.rint(rows[:ready]), 0, 255)
+        self._carry = rows[ready] if touched > complete else None
+        self._done = complete
