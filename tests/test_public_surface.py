@@ -22,6 +22,7 @@ EXPECTED = [
     "open_slide",
 ]
 
+SOURCES = "Folder LocalFolder LocalSource Source is_url open_folder open_source redact"
 DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan Outcome WorkFolder atomic_write canonical
     check_settings exit_code free_bytes write_error"""
 

@@ -268,15 +268,28 @@ def test_a_forked_child_leaves_the_work_to_its_parent(tmp_path):
 import os, sys
 from wsistore.durable import WorkFolder
 with WorkFolder(sys.argv[1], {}) as work:
-    work.ledger.append({"a": 1})
     if os.fork() == 0:
         sys.exit(0)  # leaves through the with statement
     assert os.wait()[1] == 0
     assert (work.partial / "lock").exists()
+    assert work.path.is_dir()
     work.commit()
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True, timeout=60)
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_former_store_that_a_kill_left_aside_comes_back(tmp_path, overwrite):
+    work = unfinished(tmp_path / "a")
+    put_former(work.partial / "replaced")
+    try:
+        with WorkFolder(work.final, SETTINGS, overwrite=overwrite) as again:
+            assert again.resumed
+    except errors.StoreExistsError:
+        assert not overwrite
+    assert tree(work.final) == {"old": b"old"}
+    assert tree(work.path) == {"x": b"x"}
 
 
 def put_former(final):

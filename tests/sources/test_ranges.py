@@ -64,6 +64,15 @@ def test_neighbours_are_fetched_together_up_to_the_gap(padding, offsets, gap, re
 
 
 @pytest.mark.parametrize("padding", [0, FEW])
+def test_a_range_within_another_ends_nothing(padding):
+    offsets, counts = [0, 10, 70, 200] + [0] * padding, [100, 5, 5, 5] + [0] * padding
+    planned = make(offsets, counts)
+    assert [r[:2] for r in planned.requests] == [(0, 100), (200, 205)]
+    views = cut(planned, fetch)
+    assert [bytes(v) for v in views[:4]] == [DATA[:100], DATA[10:15], DATA[70:75], DATA[200:205]]
+
+
+@pytest.mark.parametrize("padding", [0, FEW])
 def test_a_request_is_not_larger_than_its_limit(padding):
     offsets = list(range(0, 100, 10)) + [0] * padding
     planned = make(offsets, [10] * 10 + [0] * padding, gap=0, request=35)
