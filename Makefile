@@ -17,7 +17,7 @@ DEMO_DIR ?= demo
 SLIDE ?= $(firstword $(wildcard ../shared/data/CMU-1-Small-Region.svs) $(DEMO_DIR)/synthetic.svs)
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 # Stamps: an environment is made anew for another Python, and filled anew when pyproject.toml changes.
 MADE := $(VENV)/.made-with-python-$(PYTHON_VERSION)
@@ -30,7 +30,7 @@ LINT := $(VENV)/.installed-lint
 .NOTPARALLEL:
 
 help:
-	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
