@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.codecs import BlockFormat
+from wsistore.codecs import BlockFormat, decode
+from wsistore.errors import TileError
 from wsistore.geometry import Box
 from wsistore.slides.tiff.page import Page
 from wsistore.slides.tiff.table import TiffTileTable
@@ -40,7 +41,7 @@ def read_whole(source: Source, page: Page, name: str) -> NDArray[np.uint8]:
         If it has more than `MAX_PIXELS`, or its encoding is not read.
     wsistore.errors.CorruptSlideError
         If its tags are broken.
-    wsistore.errors.DamagedTileError
+    wsistore.errors.TileError
         If a tile or strip does not decode.
     """
     from wsistore.codecs import decode
@@ -64,7 +65,11 @@ def read_whole(source: Source, page: Page, name: str) -> NDArray[np.uint8]:
         if len(block):
             segment_format = _format_of(page, block_format, part.shape[0])
             region = Box(0, 0, part.shape[1], part.shape[0])
-            decode(block, segment_format, out=part, region=region)
+            try:
+                decode(block, segment_format, out=part, region=region)
+            except TileError as error:
+                what = f"{source.name}: {name}, {'tile' if page.is_tiled else 'strip'} {number}"
+                raise type(error)(f"{what}: {error.message}", hint=error.hint) from error
     return image
 
 
