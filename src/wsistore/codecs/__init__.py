@@ -15,6 +15,7 @@ from wsistore.codecs.checksum import (
     crc32c_suffix,
 )
 from wsistore.codecs.decoding import decode
+from wsistore.codecs.encoding import encode, encoders
 from wsistore.codecs.jpeg2000_header import Jpeg2000Header, read_jpeg2000_header
 from wsistore.codecs.jpeg_header import JpegHeader, read_jpeg_header
 from wsistore.codecs.jpeg_stream import JpegCompleter, complete_jpeg
@@ -35,6 +36,8 @@ __all__ = [
     "crc32c_suffix",
     "decode",
     "decoder_for",
+    "encode",
+    "encoders",
     "names",
     "read_jpeg2000_header",
     "read_jpeg_header",

@@ -26,10 +26,9 @@ def crc32c(data: bytes | bytearray | memoryview, seed: int = 0) -> int:
     int
         Within 0 to 2**32 - 1.
     """
-    if not isinstance(data, bytes):
-        # google_crc32c takes no memoryview; an array over the same memory it does.
-        data = np.frombuffer(data, np.uint8)
-    result: int = google_crc32c.extend(seed, data)
+    # google_crc32c refuses memoryviews; an array over the same memory it takes.
+    readable = data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)
+    result: int = google_crc32c.extend(seed, readable)
     return result
 
 
@@ -69,7 +68,6 @@ def check_crc32c(block: bytes | bytearray | memoryview, what: str) -> memoryview
     view = memoryview(block)
     payload = view[:-CRC32C_BYTES]
     stored = int.from_bytes(view[-CRC32C_BYTES:], "little")
-    # bytes are the fast case for the checksum, but only a view saves the copy.
     seen = crc32c(payload)
     if seen != stored:
         raise DamagedTileError(

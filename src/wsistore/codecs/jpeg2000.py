@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
-import imagecodecs
+import imagecodecs as _imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +18,8 @@ from wsistore.codecs.pixels import check_channels, check_size, crop, is_whole, p
 from wsistore.codecs.scratch import scratch
 from wsistore.errors import DamagedTileError
 from wsistore.geometry import Box
+
+imagecodecs: Any = _imagecodecs  # its stubs know neither memoryviews nor arrays
 
 MAX_TILES = 4096
 """Most tiles inside one codestream that are believed; real slides have one."""
@@ -74,7 +77,7 @@ def _decode_subsampled(codestream: memoryview, shape: tuple[int, int, int]) -> N
     # imagecodecs converts a subsampled codestream to RGB by itself, and truncates. Inside
     # a JP2 file that calls its samples sRGB, Pillow (the same OpenJPEG) hands them out as
     # they are, chroma repeated as OpenSlide does. It holds the GIL meanwhile.
-    height, width, channels = shape
+    height, width = shape[:2]
     try:
         with Image.open(io.BytesIO(_as_srgb_jp2(codestream, shape)), formats=("JPEG2000",)) as im:
             samples = np.asarray(im)

@@ -106,7 +106,7 @@ def segments(stream: bytes, start: int = 0) -> Iterator[Segment]:
         stop = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
         if stop < at + 4 or stop > end:
             raise DamagedTileError(
-                f"JPEG segment ff{marker:02x} at byte {at} ends at byte {stop}, the stream at {end}."
+                f"JPEG segment ff{marker:02x} at byte {at} ends at byte {stop} of {end}."
             )
         yield Segment(marker, at, stop)
         if marker == SOS:
@@ -211,11 +211,10 @@ def _scan_components(stream: bytes, scan: Segment, ids: tuple[int, ...]) -> int:
 def _check_quantization(stream: bytes, at: int, stop: int) -> None:
     # Zeroed tables decode to a flat image without a word; T.81 B.2.4.1 wants values >= 1.
     while at < stop:
-        size = 128 if stream[at] >> 4 else 64
+        wide = stream[at] >> 4 != 0
+        size = 128 if wide else 64
         table = stream[at + 1 : at + 1 + size]
-        values = (
-            table if size == 64 else [a | b for a, b in zip(table[::2], table[1::2], strict=False)]
-        )
+        values = [a | b for a, b in zip(table[::2], table[1::2], strict=False)] if wide else table
         if at + 1 + size > stop or 0 in values:
             raise DamagedTileError("a JPEG quantization table is cut short or holds a zero.")
         at += 1 + size

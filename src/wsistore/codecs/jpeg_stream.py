@@ -241,7 +241,7 @@ def _check_scans(block: bytes | memoryview) -> None:
 def _table_segments(tables: bytes) -> bytes:
     if not tables:
         return b""
-    pieces = []
+    pieces: list[bytes] = []
     for segment in segments(tables):
         if segment.marker == EOI:
             return b"".join(pieces)
