@@ -14,17 +14,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
-from wsistore.durable import atomic_write
-from wsistore.errors import StoreCorruptError, StoreWriteError
-
-MISSING = np.iinfo(np.uint64).max
-CRC_BYTES = 4
-INDEX_ENTRY_BYTES = 16
+from wsistore.codecs import check_crc32c, crc32c
+from wsistore.durable import atomic_write, write_error
+from wsistore.errors import CorruptSlideError, DamagedTileError, StoreCorruptError
+from wsistore.pyramid.layout import (
+    CRC_BYTES,
+    decode_shard_index,
+    encode_shard_index,
+    shard_index_bytes,
+)
 
 Piece = bytes | memoryview
 
@@ -49,25 +51,46 @@ class ShardSum:
     chunks: int
 
 
+class ChunkSink(Protocol):
+    """What takes the encoded chunks of a shard: one file, or (Zarr v2) a file for each."""
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks so far."""
+        ...
+
+    def add(self, slot: int, pieces: tuple[Piece, ...], crc: int) -> None:
+        """Append a chunk; see `ShardBuilder.add`."""
+        ...
+
+    def write(self) -> ShardSum:
+        """Write what was collected; see `ShardBuilder.write`."""
+        ...
+
+
 class ShardBuilder:
     """Collects encoded chunks, and writes them as one shard without joining them.
 
     Parameters
     ----------
+    path : str
+        The file to be.
     slots : int
         Number of inner chunks of the shard, missing ones counted.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, path: str, slots: int) -> None:
+        self._path = path
+        self._slots = slots
         self._pieces: list[Piece] = []
-        self._index = np.full((slots, 2), MISSING, "<u8")
-        self._sums = bytearray()
-        self._end = 0
+        self._taken: list[int] = []
+        self._lengths: list[int] = []
+        self._sums: list[bytes] = []
 
     @property
     def chunk_count(self) -> int:
         """Number of chunks so far."""
-        return len(self._sums) // CRC_BYTES
+        return len(self._taken)
 
     def add(self, slot: int, pieces: tuple[Piece, ...], crc: int) -> None:
         """Append a chunk.
@@ -82,14 +105,13 @@ class ShardBuilder:
             crc32c of all of them.
         """
         checksum = crc.to_bytes(CRC_BYTES, "little")
-        length = sum(map(len, pieces)) + CRC_BYTES
         self._pieces += pieces
         self._pieces.append(checksum)
-        self._sums += checksum
-        self._index[slot] = self._end, length
-        self._end += length
+        self._taken.append(slot)
+        self._lengths.append(sum(map(len, pieces)) + CRC_BYTES)
+        self._sums.append(checksum)
 
-    def write(self, path: str) -> ShardSum:
+    def write(self) -> ShardSum:
         """Write the shard under its name, whole or not at all; folders are made.
 
         Raises
@@ -97,14 +119,21 @@ class ShardBuilder:
         wsistore.errors.StoreWriteError
             If the disk is full, or writing is not permitted.
         """
-        index = self._index.tobytes()
-        self._pieces += [index, google_crc32c.value(index).to_bytes(CRC_BYTES, "little")]
-        write_in_folders(path, self._pieces)
+        index = self._index()
+        write_in_folders(self._path, [*self._pieces, index])
         return ShardSum(
-            self._end + len(index) + CRC_BYTES,
-            google_crc32c.value(bytes(self._sums) + index),
+            sum(self._lengths) + len(index),
+            crc32c(b"".join([*self._sums, index])),
             self.chunk_count,
         )
+
+    def _index(self) -> bytes:
+        offsets = np.zeros(self._slots, np.int64)
+        counts = np.zeros(self._slots, np.int64)
+        lengths = np.array(self._lengths, np.int64)
+        offsets[self._taken] = np.cumsum(lengths) - lengths
+        counts[self._taken] = lengths
+        return encode_shard_index(offsets, counts)
 
 
 def write_in_folders(path: str, pieces: list[Piece]) -> None:
@@ -118,7 +147,7 @@ def write_in_folders(path: str, pieces: list[Piece]) -> None:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreWriteError(f"can't make the folder of {path}: {error}") from error
+        raise write_error(error, path) from error
     atomic_write(path, pieces)
 
 
@@ -143,49 +172,24 @@ def check_shard(path: str, slots: int) -> ShardSum:
         raise StoreCorruptError(
             f"shard {path} can't be read: {os.strerror(error.errno or 0)}"
         ) from error
-    raw, index = _split(data, slots, path)
-    sums = bytearray()
-    for slot in _in_file_order(index):
-        start, length = (int(value) for value in index[slot])
-        sums += _check_chunk(data, start, length, f"chunk {slot} of shard {path}")
-    return ShardSum(len(data), google_crc32c.value(bytes(sums) + raw), len(sums) // CRC_BYTES)
-
-
-def read_index(data: bytes, slots: int, path: str) -> NDArray[np.uint64]:
-    """Return the index of a shard, shape (slots, 2), checked against its checksum.
-
-    Raises
-    ------
-    wsistore.errors.StoreCorruptError
-        If the data are too short for it, or it does not match.
-    """
-    return _split(data, slots, path)[1]
-
-
-def _split(data: bytes, slots: int, path: str) -> tuple[bytes, NDArray[np.uint64]]:
-    size = slots * INDEX_ENTRY_BYTES
-    start = len(data) - size - CRC_BYTES
-    if start < 0:
-        raise StoreCorruptError(
-            f"shard {path} has {len(data)} bytes, its index alone takes {size + CRC_BYTES}"
-        )
-    raw = data[start : start + size]
-    if google_crc32c.value(raw) != int.from_bytes(data[start + size :], "little"):
-        raise StoreCorruptError(f"index of shard {path} does not match its checksum")
-    return raw, np.frombuffer(raw, "<u8").reshape(slots, 2)
-
-
-def _in_file_order(index: NDArray[np.uint64]) -> list[int]:
-    present = np.flatnonzero(index[:, 0] != MISSING)
-    order: list[int] = present[np.argsort(index[present, 0], kind="stable")].tolist()
-    return order
-
-
-def _check_chunk(data: bytes, start: int, length: int, name: str) -> bytes:
-    if length < CRC_BYTES or start + length > len(data):
-        raise StoreCorruptError(f"{name} lies outside of the file")
-    end = start + length - CRC_BYTES
-    checksum = data[end : end + CRC_BYTES]
-    if google_crc32c.value(data[start:end]) != int.from_bytes(checksum, "little"):
-        raise StoreCorruptError(f"{name} does not match its checksum")
-    return checksum
+    size = shard_index_bytes((slots, 1))
+    if len(data) < size:
+        raise StoreCorruptError(f"shard {path} has {len(data)} bytes, its index alone {size}")
+    index = data[-size:]
+    try:
+        offsets, counts = decode_shard_index(index, (slots, 1), name=f"shard {path}")
+    except CorruptSlideError as error:
+        raise StoreCorruptError(error.message) from error
+    present = np.flatnonzero(counts)
+    order = present[np.argsort(offsets.flat[present], kind="stable")]
+    view, sums = memoryview(data), []
+    for slot in order.tolist():
+        start, stop = int(offsets.flat[slot]), int(offsets.flat[slot] + counts.flat[slot])
+        if stop > len(data) - size:
+            raise StoreCorruptError(f"chunk {slot} of shard {path} lies outside of its data")
+        try:
+            check_crc32c(view[start:stop], f"chunk {slot} of shard {path}")
+        except DamagedTileError as error:
+            raise StoreCorruptError(error.message) from error
+        sums.append(data[stop - CRC_BYTES : stop])
+    return ShardSum(len(data), crc32c(b"".join([*sums, index])), len(sums))

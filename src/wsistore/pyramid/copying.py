@@ -1,0 +1,155 @@
+"""Copying a shard: the slide's encoded tiles become its inner chunks, none is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsistore.codecs import check_crc32c
+from wsistore.errors import (
+    CorruptSlideError,
+    DamagedTileError,
+    MissingTileError,
+    TileError,
+)
+from wsistore.geometry import Box
+from wsistore.pyramid.options import BadTilePolicy
+from wsistore.pyramid.shardfile import ChunkSink
+from wsistore.pyramid.tilecodec import Completer, completer
+from wsistore.slides.model import TileRefs, TileTable
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Tiles of a shard that have no chunk.
+
+    Parameters
+    ----------
+    missing : int
+        Tiles that the slide holds no bytes for.
+    damaged : list of (column, row, reason)
+        Tiles whose bytes are not usable, in tile coordinates of the level.
+    """
+
+    missing: int = 0
+    damaged: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+class TileCopier:
+    """Moves tiles of one level into shards.
+
+    Parameters
+    ----------
+    table : TileTable
+        The level's tiles.
+    codec : str
+        Stored codec; see `wsistore.pyramid.tilecodec.stored_codec`.
+    where : str
+        Slide and level, for messages.
+    on_bad_tile : {"fill-missing", "fill", "raise"}
+        What becomes of tiles without usable bytes.
+    """
+
+    def __init__(
+        self, table: TileTable, codec: str, where: str, on_bad_tile: BadTilePolicy
+    ) -> None:
+        self._table = table
+        self._where = where
+        self._on_bad_tile = on_bad_tile
+        self._completer: Completer = completer(table, codec)
+
+    def copy(self, tiles: Box, columns: int, sink: ChunkSink) -> tuple[int, LeftOut]:
+        """Add the tiles of one shard to a sink, row by row.
+
+        Parameters
+        ----------
+        tiles : Box
+            Part of the tile grid, in columns and rows.
+        columns : int
+            Columns of a whole shard.
+        sink : ChunkSink
+            Where they go.
+
+        Returns
+        -------
+        bytes_in : int
+            Bytes read from the slide.
+        left_out : LeftOut
+            Tiles without a chunk.
+
+        Raises
+        ------
+        wsistore.errors.TileError
+            If a tile is not usable, and the policy says to raise.
+        wsistore.errors.CorruptSlideError
+            If the table points outside of the file.
+        wsistore.errors.SourceError
+            If bytes can't be had.
+        """
+        y, x = np.divmod(np.arange(tiles.width * tiles.height, dtype=np.int64), tiles.width)
+        refs = self._table.locate(x + tiles.x, y + tiles.y)
+        left_out = LeftOut()
+        present = np.flatnonzero(refs.counts)
+        if len(present) < len(refs.counts):
+            left_out.missing = len(refs.counts) - len(present)
+            self._check_missing(refs, x + tiles.x, y + tiles.y)
+        self._check_counts(refs, tiles)
+        slots = (y * columns + x)[present].tolist()
+        for number, slot, block in zip(
+            present.tolist(), slots, self._read(refs, present), strict=True
+        ):
+            try:
+                pieces, crc = self._completer.complete(block)
+            except TileError as error:
+                column, row = tiles.x + int(x[number]), tiles.y + int(y[number])
+                self._forgive(error, column, row)
+                left_out.damaged.append((column, row, error.message))
+            else:
+                sink.add(slot, pieces, crc)
+        return int(refs.counts.sum()), left_out
+
+    def _read(self, refs: TileRefs, present: NDArray[np.intp]) -> list[memoryview]:
+        """Return the bytes of tiles that are there, in order, without their checksums."""
+        parts = refs.parts[present]
+        offsets, counts = refs.offsets[present], refs.counts[present]
+        blocks: list[memoryview] = [memoryview(b"")] * len(present)
+        for part in np.unique(parts).tolist():
+            mine = np.flatnonzero(parts == part)
+            # Arrays are sequences enough for every source, and cheaper to plan with.
+            views = self._table.source(part).read_many(offsets[mine], counts[mine])  # type: ignore[arg-type]
+            if len(mine) == len(present):
+                blocks = views
+            else:
+                for number, view in zip(mine.tolist(), views, strict=True):
+                    blocks[number] = view
+        if self._table.checksum == "crc32c":
+            blocks = [check_crc32c(block, "the tile") for block in blocks]
+        return blocks
+
+    def _check_missing(self, refs: TileRefs, x: NDArray[np.int64], y: NDArray[np.int64]) -> None:
+        if self._on_bad_tile == "raise":
+            first = int(np.flatnonzero(refs.counts == 0)[0])
+            raise MissingTileError(
+                f"{self._where}, tile column {x[first]}, row {y[first]}: "
+                "the file holds no bytes for it",
+                hint="Use on_bad_tile='fill-missing' to leave such tiles out.",
+            )
+
+    def _check_counts(self, refs: TileRefs, tiles: Box) -> None:
+        most = self._table.block_format.max_block_bytes
+        largest = int(refs.counts.max(initial=0))
+        if largest > most:
+            raise CorruptSlideError(
+                f"{self._where}, tiles from column {tiles.x}, row {tiles.y}: one claims "
+                f"{largest} bytes, at most {most} are believed"
+            )
+
+    def _forgive(self, error: TileError, column: int, row: int) -> None:
+        if self._on_bad_tile == "fill" and isinstance(error, DamagedTileError):
+            return
+        raise type(error)(
+            f"{self._where}, tile column {column}, row {row}: {error.message}",
+            hint=error.hint or "Use on_bad_tile='fill' to leave such tiles out.",
+        ) from error

@@ -1,0 +1,286 @@
+"""The unit of work of a conversion: one shard. Tasks and receipts travel, pixels don't."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from wsistore.errors import SourceChangedError
+from wsistore.geometry import Box
+from wsistore.pyramid.chunkfiles import ChunkFiles, check_chunk_files
+from wsistore.pyramid.copying import LeftOut, TileCopier
+from wsistore.pyramid.options import BadTilePolicy, NgffVersion
+from wsistore.pyramid.planning import LevelPlan
+from wsistore.pyramid.shardfile import ChunkSink, ShardBuilder, ShardSum, check_shard
+from wsistore.pyramid.transcoding import Pixels, halve, transcode
+from wsistore.slides import Slide, open_slide
+
+_OPEN_SLIDES = 4
+"""Slides that a process keeps open between tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRef:
+    """How a worker opens a slide, and knows it for the one that was planned.
+
+    Parameters
+    ----------
+    path : str
+        Path or URL.
+    mpp : float, (float, float) or None
+        Override of the pixel size.
+    magnification : float or None
+        Override of the objective power.
+    fingerprint : str
+        Of the slide; empty where it need not be compared.
+    epoch : int
+        Differs where the same path has to be opened anew.
+    """
+
+    path: str
+    mpp: float | tuple[float, float] | None = None
+    magnification: float | None = None
+    fingerprint: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to write; small, and picklable.
+
+    Parameters
+    ----------
+    slide : SlideRef
+        Where tiles or pixels come from: the source, or the store that is being written.
+    root : str
+        Folder of the store that is being written.
+    level : LevelPlan
+        The level.
+    row, column : int
+        Of the shard, in the shard grid of the level.
+    format : {"0.5", "0.4"}
+        NGFF version.
+    on_bad_tile : {"fill-missing", "fill", "raise"}
+        What becomes of tiles without usable bytes.
+    """
+
+    slide: SlideRef
+    root: str
+    level: LevelPlan
+    row: int
+    column: int
+    format: NgffVersion
+    on_bad_tile: BadTilePolicy
+
+    @property
+    def key(self) -> str:
+        """Name of the shard below the store's root."""
+        return unit_key(self.level, self.format, self.row, self.column)
+
+    @property
+    def box(self) -> Box:
+        """The shard clipped to the level, in level px."""
+        width, height = self.level.shard
+        whole = Box(self.column * width, self.row * height, width, height)
+        return whole.intersect(Box(0, 0, *self.level.size))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReceipt:
+    """What became of a shard; a line of the ledger.
+
+    Parameters
+    ----------
+    key : str
+        Name of the shard below the store's root.
+    level, row, column : int
+        Level of the store, and place in its shard grid.
+    size : int
+        Bytes of the file; 0 where there was nothing to write.
+    crc : int
+        See `ShardSum.crc`.
+    tiles : int
+        Chunks in it.
+    missing : int
+        Tiles that the source lacks.
+    damaged : tuple of (column, row, reason)
+        Tiles of the source that were left out.
+    bytes_in : int
+        Bytes of tiles, or of pixels, that were read.
+    """
+
+    key: str
+    level: int
+    row: int
+    column: int
+    size: int
+    crc: int
+    tiles: int
+    missing: int
+    damaged: tuple[tuple[int, int, str], ...]
+    bytes_in: int
+
+    def entry(self) -> dict[str, Any]:
+        """Return the receipt as JSON for the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> ShardReceipt:
+        """Return the receipt that a line of the ledger holds."""
+        damaged = tuple((int(c), int(r), str(why)) for c, r, why in entry["damaged"])
+        return cls(**{**entry, "damaged": damaged})
+
+    @property
+    def sum(self) -> ShardSum:
+        """What tells the shard from any other."""
+        return ShardSum(self.size, self.crc, self.tiles)
+
+
+def unit_key(level: LevelPlan, version: NgffVersion, row: int, column: int) -> str:
+    """Return the name of a shard, or of a block of chunk files in NGFF 0.4."""
+    if version == "0.5":
+        return f"{level.index}/c/0/{row}/{column}"
+    columns, rows = level.shard_chunks
+    grid = level.grid
+    y, x = row * rows, column * columns
+    return f"{level.index}/0/{y}-{min(grid.height, y + rows)}/{x}-{min(grid.width, x + columns)}"
+
+
+def check_unit(
+    root: str, level: LevelPlan, version: NgffVersion, row: int, column: int
+) -> ShardSum:
+    """Read a shard (or block of chunk files) that exists, and sum it up.
+
+    Raises
+    ------
+    wsistore.errors.StoreCorruptError
+        If it is missing, or not what was written.
+    """
+    columns, rows = level.shard_chunks
+    if version == "0.5":
+        return check_shard(f"{root}/{unit_key(level, version, row, column)}", columns * rows)
+    block = Box(column * columns, row * rows, columns, rows)
+    return check_chunk_files(f"{root}/{level.index}/0", block.intersect(Box(0, 0, *level.grid)))
+
+
+def write_shard(task: ShardTask) -> ShardReceipt:
+    """Write one shard.
+
+    Plain and without state but for slides that are kept open, so any scheduler can run it.
+
+    Raises
+    ------
+    wsistore.errors.WsistoreError
+        If tiles or pixels can't be had, or the shard can't be written.
+    """
+    sink = _sink(task)
+    bytes_in, left_out = (_copy if task.level.copies else _transcode)(task, sink)
+    found = sink.write() if sink.chunk_count else ShardSum(0, 0, 0)
+    return ShardReceipt(
+        key=task.key,
+        level=task.level.index,
+        row=task.row,
+        column=task.column,
+        size=found.size,
+        crc=found.crc,
+        tiles=found.chunks,
+        missing=left_out.missing,
+        damaged=tuple(left_out.damaged),
+        bytes_in=bytes_in,
+    )
+
+
+@lru_cache(maxsize=_OPEN_SLIDES)
+def slide_of(ref: SlideRef) -> Slide:
+    """Return an open slide; the last few are kept open.
+
+    Raises
+    ------
+    wsistore.errors.SourceChangedError
+        If it is not the slide that was planned.
+    wsistore.errors.WsistoreError
+        If it can't be opened.
+    """
+    slide = open_slide(ref.path, mpp=ref.mpp, magnification=ref.magnification)
+    if ref.fingerprint and slide.fingerprint != ref.fingerprint:
+        raise SourceChangedError(
+            f"{slide.name} is not the slide that the conversion began with",
+            hint="Leave the file alone while it is converted, and start again.",
+        )
+    return slide
+
+
+@lru_cache(maxsize=_OPEN_SLIDES)
+def _copier(ref: SlideRef, source_level: int, codec: str, policy: BadTilePolicy) -> TileCopier:
+    slide = slide_of(ref)
+    table = slide.tile_table(source_level)
+    if table is None:
+        raise SourceChangedError(f"{slide.name}: level {source_level} has lost its tiles")
+    return TileCopier(table, codec, f"{slide.name}: level {source_level}", policy)
+
+
+def _sink(task: ShardTask) -> ChunkSink:
+    columns, rows = task.level.shard_chunks
+    if task.format == "0.5":
+        return ShardBuilder(f"{task.root}/{task.key}", columns * rows)
+    return ChunkFiles(
+        f"{task.root}/{task.level.index}/0", task.row * rows, task.column * columns, columns
+    )
+
+
+def _copy(task: ShardTask, sink: ChunkSink) -> tuple[int, LeftOut]:
+    level = task.level
+    copier = _copier(task.slide, level.source_level, level.codec, task.on_bad_tile)
+    columns, rows = level.shard_chunks
+    tiles = Box(task.column * columns, task.row * rows, columns, rows)
+    return copier.copy(tiles.intersect(Box(0, 0, *level.grid)), columns, sink)
+
+
+def _transcode(task: ShardTask, sink: ChunkSink) -> tuple[int, LeftOut]:
+    slide = slide_of(task.slide)
+    level = task.level
+    if level.pixels == "store":
+        return transcode(level, task.box, partial(_halved, slide, level), sink), LeftOut()
+    table = slide.tile_table(level.source_level)
+    bytes_in = transcode(
+        level,
+        task.box,
+        partial(_pixels, slide, level, task.on_bad_tile),
+        sink,
+        tile_height=None if table is None else table.tile_size.height,
+    )
+    return bytes_in, _painted(slide, task)
+
+
+def _pixels(slide: Slide, level: LevelPlan, on_bad_tile: BadTilePolicy, box: Box) -> Pixels:
+    return slide.read_level(level.source_level, box, on_bad_tile=on_bad_tile, threads=1)
+
+
+def _halved(slide: Slide, level: LevelPlan, box: Box) -> Pixels:
+    """Return the 2x average of the px of the finer level of the store that make up a box."""
+    bounds = Box(0, 0, *slide.levels[level.source_level].size)
+    double = Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height)
+    return halve(slide.read_level(level.source_level, double.intersect(bounds), threads=1))
+
+
+def _painted(slide: Slide, task: ShardTask) -> LeftOut:
+    """Return the bad tiles of the source whose first pixel lies in the shard.
+
+    So each is counted once, though it may reach into several shards.
+    """
+    left_out = LeftOut()
+    box = task.box
+    tile = slide.levels[task.level.source_level].tile_size or (1, 1)
+    for bad in slide.bad_tiles:
+        if bad.level != task.level.source_level:
+            continue
+        x, y = bad.column * tile[0], bad.row * tile[1]
+        if bad.column >= 0 and not (box.x <= x < box.right and box.y <= y < box.bottom):
+            continue
+        if bad.reason == "missing":
+            left_out.missing += 1
+        else:
+            left_out.damaged.append((bad.column, bad.row, bad.reason))
+    left_out.damaged.sort()
+    return left_out
