@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import Any
 
 import imagecodecs as _imagecodecs
@@ -48,6 +49,9 @@ class Jpeg2000Decoder:
         check_channels(block_format)
         header = read_jpeg2000_header(block)
         _check_header(header, block_format)
+        if block_format.color == "stream":
+            # Only YCbCr is written with subsampled chroma; imagecodecs takes it so, too.
+            block_format = replace(block_format, color="ycbcr" if header.subsampled else "rgb")
         codestream = memoryview(block)[header.codestream_at :]
         shape = (block_format.height, block_format.width, block_format.channels)
         if header.subsampled:

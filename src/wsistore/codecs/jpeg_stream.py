@@ -44,7 +44,8 @@ class JpegCompleter:
 
     JFIF (APP0) and Adobe (APP14) segments are dropped and, for three components, one
     Adobe segment is put in that says what the container says; other segments stay. So each
-    result is a file of its own that every JPEG reader shows in the right colours.
+    result is a file of its own that every JPEG reader shows in the right colours. Where
+    the container leaves the colour to the streams, their own marks stay.
     A header is parsed and checked once; streams that begin with the same bytes share it.
 
     Parameters
@@ -56,8 +57,9 @@ class JpegCompleter:
     ----------
     block_format : BlockFormat
         As given.
-    stream_color : {"RGB", "YCBCR", "GRAYSCALE"}
-        Colour space inside the complete streams, in the words of imagecodecs' codecs.
+    stream_color : {"RGB", "YCBCR", "GRAYSCALE"} or None
+        Colour space inside the complete streams, in the words of imagecodecs' codecs; None
+        where it is left to each of them.
 
     Raises
     ------
@@ -70,9 +72,11 @@ class JpegCompleter:
     def __init__(self, block_format: BlockFormat) -> None:
         check_jpeg_format(block_format)
         self.block_format = block_format
-        self.stream_color: Literal["RGB", "YCBCR", "GRAYSCALE"]
+        self.stream_color: Literal["RGB", "YCBCR", "GRAYSCALE"] | None
         if block_format.channels == 1:
             self.stream_color, marks = "GRAYSCALE", b""
+        elif block_format.color == "stream":
+            self.stream_color, marks = None, b""
         elif block_format.color == "rgb":
             self.stream_color, marks = "RGB", _ADOBE + _TRANSFORM["rgb"]
         else:
@@ -120,7 +124,8 @@ class JpegCompleter:
     def _learn(self, block: bytes) -> KnownHeader:
         source = header_of(block)
         _check_header(source, self.block_format)
-        kept = [block[s.start : s.stop] for s in segments(block) if s.marker not in (APP0, APP14)]
+        dropped = () if self.block_format.color == "stream" else (APP0, APP14)
+        kept = [block[s.start : s.stop] for s in segments(block) if s.marker not in dropped]
         prefix = self._head + b"".join(kept)
         if not source.progressive and not any(s.marker == DHT for s in segments(prefix)):
             # libjpeg would quietly take its standard tables, and decode to other pixels.

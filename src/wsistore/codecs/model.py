@@ -23,7 +23,7 @@ class BlockFormat:
     ----------
     codec : str
         Name of the codec: ``"none"``, ``"jpeg"``, ``"jpeg2000"``, ``"lzw"``,
-        ``"deflate"``, ``"packbits"``, ``"zstd"``, ``"webp"``, ``"jpegxl"``, ``"png"``,
+        ``"deflate"``, ``"gzip"``, ``"packbits"``, ``"zstd"``, ``"webp"``, ``"jpegxl"``, ``"png"``,
         ``"blosc"`` (see `wsistore.codecs.names`).
     width, height : int
         Size of a whole tile in px, padding included.

@@ -1,7 +1,8 @@
-"""Decoding tiles whose codec knows bytes only: none, LZW, deflate, packbits, zstd, blosc."""
+"""Decoding tiles whose codec knows bytes only: none, LZW, deflate, gzip, zstd and such."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,18 @@ def _unblosc(block: bytes | memoryview, memory: memoryview) -> int:
     return len(imagecodecs.blosc_decode(block, numthreads=1, out=memory))
 
 
+def _gunzip(block: bytes | memoryview, memory: memoryview) -> int:
+    # The standard library's, for imagecodecs reads zlib's own framing alone.
+    worker = zlib.decompressobj(wbits=31)  # 16 + 15: a gzip header and the largest window
+    try:
+        data = worker.decompress(block, len(memory))
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not worker.eof and len(data) < len(memory):
+        raise ValueError("the gzip stream is cut short")
+    return _copy(data, memory)
+
+
 def _with(decode: Callable[..., Any]) -> Unpack:
     def unpack(block: bytes | memoryview, memory: memoryview) -> int:
         return len(decode(block, out=memory))
@@ -117,6 +130,7 @@ def _with(decode: Callable[..., Any]) -> Unpack:
 NONE = RawDecoder(_copy)
 LZW = RawDecoder(_with(imagecodecs.lzw_decode))
 DEFLATE = RawDecoder(_with(imagecodecs.deflate_decode))
+GZIP = RawDecoder(_gunzip)
 PACKBITS = RawDecoder(_with(imagecodecs.packbits_decode))
 ZSTD = RawDecoder(_with(imagecodecs.zstd_decode))
 BLOSC = RawDecoder(_unblosc)

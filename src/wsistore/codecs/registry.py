@@ -22,6 +22,7 @@ _BUILT_IN: dict[str, tuple[str, str]] = {
     "none": ("wsistore.codecs.raw", "NONE"),
     "lzw": ("wsistore.codecs.raw", "LZW"),
     "deflate": ("wsistore.codecs.raw", "DEFLATE"),
+    "gzip": ("wsistore.codecs.raw", "GZIP"),
     "packbits": ("wsistore.codecs.raw", "PACKBITS"),
     "zstd": ("wsistore.codecs.raw", "ZSTD"),
     "blosc": ("wsistore.codecs.raw", "BLOSC"),
