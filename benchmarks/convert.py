@@ -49,6 +49,7 @@ def cp(source: Path, destination: Path) -> Callable[[], None]:
 
 def read_write_loop(source: Path, destination: Path) -> Callable[[], None]:
     """Read and write each encoded tile by plain Python, into one file."""
+    _imported(source)
     import wsistore
 
     def work() -> None:
@@ -64,10 +65,19 @@ def read_write_loop(source: Path, destination: Path) -> Callable[[], None]:
 
 
 def _convert(source: Path, destination: Path, **options: Any) -> Callable[[], None]:
+    _imported(source)
     import wsistore
-    from wsistore.pyramid import planning  # noqa: F401 (what a conversion will import)
 
     return lambda: _checked(wsistore.convert([str(source)], str(destination), **options))
+
+
+def _imported(source: Path) -> None:
+    """Import what wsistore imports lazily, so that it is not timed."""
+    import wsistore
+    from wsistore import engine  # noqa: F401
+
+    with wsistore.open_slide(str(source)) as slide:
+        slide.tile_table(0)
 
 
 def _checked(report: Any) -> None:
@@ -92,6 +102,7 @@ def transcode_zstd(source: Path, destination: Path) -> Callable[[], None]:
 
 def zarr_zstd(source: Path, destination: Path) -> Callable[[], None]:
     """Write pixels that wsistore read through zarr-python with two threads; level 0 only."""
+    _imported(source)
     import zarr
     from zarr.codecs import ZstdCodec
 

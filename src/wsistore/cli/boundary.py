@@ -41,8 +41,8 @@ PixelSize = Annotated[
 ]
 
 
-def pixel_size(text: str | None) -> tuple[float, float] | None:
-    """Return µm/px along x and y from ``"0.5"`` or ``"0.5,0.51"``.
+def pixel_size(text: str | None) -> float | tuple[float, float] | None:
+    """Return µm/px from ``"0.5"``, or along x and y from ``"0.5,0.51"``.
 
     Raises
     ------
@@ -57,12 +57,22 @@ def pixel_size(text: str | None) -> tuple[float, float] | None:
         values = []
     if len(values) not in (1, 2):
         raise UsageError(f"can't read {text!r} as a pixel size", hint="Write 0.5 or 0.5,0.51.")
-    return values[0], values[-1]
+    return values[0] if len(values) == 1 else (values[0], values[1])
 
 
-def complain(error: WsistoreError) -> None:
-    """Print an error on stderr: ``error WSI302: message`` and, below, the hint."""
+def complain(error: WsistoreError, *, about: str = "") -> None:
+    """Print an error on stderr: ``error WSI302: message`` and, below, the hint.
+
+    Parameters
+    ----------
+    error : WsistoreError
+        What went wrong.
+    about : str
+        The slide or store that it is about, put first where the message doesn't name it.
+    """
     message = " ".join(error.message.split())
+    if about not in message:
+        message = f"{about}: {message}"
     typer.echo(f"error {error.code}: {message}", err=True)
     if error.hint:
         typer.echo(f"  hint: {' '.join(error.hint.split())}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -122,7 +123,7 @@ def convert(
         bool,
         typer.Option("--json", help="Events as JSON lines on stdout.", rich_help_panel=_OUT),
     ] = False,
-    debug: Debug = False,  # noqa: ARG001 (read by `guarded`)
+    debug: Debug = False,
 ) -> ExitCode:
     """Convert slides to OME-Zarr stores.
 
@@ -160,6 +161,9 @@ def convert(
             "interrupted; what is written is kept: run the same command again to go on", err=True
         )
         return ExitCode.INTERRUPTED
+    if debug:
+        for error in report.errors:
+            traceback.print_exception(error)
     voice.sum_up(report)
     return ExitCode(report.exit_code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from wsistore.cli.boundary import plain, print_json
+from wsistore.cli.boundary import complain, plain, print_json
 from wsistore.cli.records import plan_record
 from wsistore.cli.tables import console, human_bytes, print_plan
 from wsistore.pyramid.events import (
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from wsistore.engine import ConvertReport
 
 READERS = {
-    "jpeg": "zarr-python with wsistore, or with imagecodecs >= 2026.5.10",
-    "jpeg2000": "zarr-python with wsistore, or with imagecodecs >= 2026.5.10",
-    "jpeg2000-ycbcr": "zarr-python with wsistore",
-    "jpegxl": "zarr-python with wsistore, or with imagecodecs >= 2026.5.10",
+    "jpeg": "wsistore or imagecodecs >= 2026.5.10",
+    "jpeg2000": "wsistore or imagecodecs >= 2026.5.10",
+    "jpeg2000-ycbcr": "wsistore",
+    "jpegxl": "wsistore or imagecodecs >= 2026.5.10",
 }
-"""Who reads stored codecs that are no part of Zarr's core."""
+"""What zarr-python needs for stored codecs that are no part of Zarr's core."""
 
 
 class Voice(ABC):
@@ -159,15 +160,16 @@ class TerminalVoice(Voice):
 
     def _finished(self, event: SlideFinished) -> None:
         bar = self._drop(event.source)
+        store = _from_here(event.store)
         if event.skipped or bar is None:
-            self._say(f"{event.source}: {event.store} is finished already, skipped")
+            self._say(f"{event.source}: {store} is finished already, skipped")
             return
         self._codecs |= dict.fromkeys(bar.plan.codecs)
         told = [human_bytes(event.bytes_out), f"{bar.seconds:.1f} s"]
         for count, word in ((event.missing, "missing"), (event.damaged, "damaged")):
             if count:
                 told.append(f"{count} {word} tiles left out")
-        self._say(f"{event.source} -> {event.store}: {', '.join(told)}")
+        self._say(f"{event.source} -> {store}: {', '.join(told)}")
 
     def _failed(self, event: SlideFailed) -> None:
         self._drop(event.source)
@@ -205,17 +207,22 @@ def readers_line(codecs: tuple[str, ...]) -> str:
     # The one that fewest read decides.
     who = READERS["jpeg2000-ycbcr" if "jpeg2000-ycbcr" in special else special[0]]
     return (
-        f"{' and '.join(special)} chunks are read by wsistore and by {who}. "
-        "For all other readers (tensorstore, zarrita.js, neuroglancer): --codec zstd."
+        f"Chunks of {' and '.join(special)} are read by wsistore, and by zarr-python where {who} "
+        "is installed; --codec zstd writes a store for the others (tensorstore, zarrita.js, ...)."
     )
 
 
 def print_failures(report: ConvertReport) -> None:
-    """Print a line on stderr for each slide that failed."""
-    for outcome in report.outcomes:
-        if outcome.status == "failed":
-            detail = " ".join(outcome.detail.split())
-            typer.echo(f"error {outcome.code}: {outcome.unit}: {detail}", err=True)
+    """Print the error and the hint of each slide that failed, on stderr."""
+    failed = [outcome.unit for outcome in report.outcomes if outcome.status == "failed"]
+    for unit, error in zip(failed, report.errors, strict=True):
+        complain(error, about=unit)
+
+
+def _from_here(path: str) -> str:
+    """Return a path as seen from the working folder, where it lies below it."""
+    below = os.path.relpath(path)
+    return path if below.startswith(os.pardir) else below
 
 
 def _base(path: str) -> str:
@@ -231,12 +238,14 @@ def _progress() -> Progress:
         TimeRemainingColumn,
     )
 
+    out = console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=console(stderr=True),
+        console=out,
         transient=True,
+        disable=not out.is_terminal,
     )
