@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from wsistore.durable.failures import write_error
@@ -12,8 +13,8 @@ from wsistore.durable.failures import write_error
 TEMP_SUFFIX = ".wsistore-tmp"
 """Ends the name of a file that is being written; a killed run may leave some behind."""
 
-_PIECES = 512
-"""Buffers given to one ``writev`` (Linux takes 1024 at most)."""
+_PIECES = 1024
+"""Buffers given to one ``writev``: as many as Linux takes."""
 
 Data = bytes | bytearray | memoryview
 
@@ -85,24 +86,22 @@ def write_all(fd: int, data: Data) -> None:
 
 
 def _write_pieces(fd: int, pieces: Iterable[Data]) -> None:
-    waiting: list[memoryview] = []
-    for piece in pieces:
-        view = memoryview(piece).cast("B")
-        if view:
-            waiting.append(view)
-        if len(waiting) == _PIECES:
-            _write_views(fd, waiting)
-            waiting.clear()
-    _write_views(fd, waiting)
+    waiting = iter(pieces)
+    while some := list(islice(waiting, _PIECES)):
+        _write_views(fd, [_as_bytes(piece) for piece in some])
 
 
-def _write_views(fd: int, views: list[memoryview]) -> None:
-    if not views:
-        return
+def _as_bytes(piece: Data) -> bytes | memoryview:
+    return piece if type(piece) is bytes else memoryview(piece).cast("B")
+
+
+def _write_views(fd: int, views: list[bytes | memoryview]) -> None:
     written = os.writev(fd, views)
+    if written == sum(map(len, views)):
+        return
     for view in views:  # what a short write left out is written one by one
         if written < len(view):
-            write_all(fd, view[written:])
+            write_all(fd, memoryview(view)[written:])
         written = max(0, written - len(view))
 
 
