@@ -150,6 +150,7 @@ class Workshop:
 
     Tiff = Tiff
     PageSpec = PageSpec
+    open_tiff_source = staticmethod(open_tiff_source)
     MemorySource = MemorySource
     tiled_page = staticmethod(tiled_page)
     striped_page = staticmethod(striped_page)

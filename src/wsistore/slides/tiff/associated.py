@@ -44,8 +44,6 @@ def read_whole(source: Source, page: Page, name: str) -> NDArray[np.uint8]:
     wsistore.errors.TileError
         If a tile or strip does not decode.
     """
-    from wsistore.codecs import decode
-
     width, height = page.size
     if width * height > MAX_PIXELS:
         raise page.ifd.unsupported(

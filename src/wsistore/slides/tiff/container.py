@@ -71,7 +71,6 @@ class TiffContainer(Container):
         self._pages = tuple(pages)
         self._segments = [page.segments() for page in pages]
         self._formats = [page.block_format(with_tables=False) for page in pages]
-        self._associated_pages = dict(associated)
         self.levels = tuple(
             LevelShape(page.size, snap_downsample(pages[0].size, page.size), page.segment_size)
             for page in pages
@@ -80,6 +79,7 @@ class TiffContainer(Container):
             {name: self._reader(name, page) for name, page in associated.items()}
         )
         self._tables: dict[int, TiffTileTable] = {}
+        self._fingerprint = ""
         self._lock = threading.Lock()
 
     def _reader(self, name: str, page: Page) -> Callable[[], NDArray[np.uint8]]:
@@ -114,8 +114,11 @@ class TiffContainer(Container):
 
     def fingerprint(self) -> str:
         """Return a hash of structure and sampled tiles; see `wsistore.slides.tiff.fingerprint`."""
-        tables = [self.tile_table(level) for level in range(len(self.levels))]
-        return fingerprint(self._index, tables)
+        if not self._fingerprint:
+            tables = [self.tile_table(level) for level in range(len(self.levels))]
+            ifds = [page.ifd for page in self._pages]
+            self._fingerprint = fingerprint(self._index, ifds, tables)
+        return self._fingerprint
 
     def close(self) -> None:
         """Give back the file; reading afterwards is an error."""

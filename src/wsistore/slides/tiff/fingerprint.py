@@ -3,10 +3,10 @@
 ``wsi1-`` and the hex SHA-256 over, in this order:
 
 1. the file's size (8 bytes, little endian),
-2. for each IFD of the main chain, then for each SubIFD of a page of it: its offset (8
-   bytes), its entries as they lie in the file, and behind them, entry by entry, the values
-   that do not fit into the entry, where the field type is known, they lie inside the file,
-   and are not longer than 64 KiB, until 64 MiB of them were taken,
+2. for each IFD of the main chain, then for each level that lies in a SubIFD: its offset
+   (8 bytes), its entries as they lie in the file, and behind them, entry by entry, the
+   values that do not fit into the entry, where the field type is known, they lie inside
+   the file, and are not longer than 64 KiB, until 64 MiB of them were taken,
 3. for each level: the offsets and the byte counts of all tiles (int64, little endian),
 4. the first 4 KiB (or all, where shorter) of 16 tiles, spread evenly over the tiles of all
    levels that lie inside the file.
@@ -35,30 +35,34 @@ MAX_VALUE_BYTES = 64 << 10
 MAX_ALL_VALUE_BYTES = 64 << 20
 
 
-def fingerprint(index: TiffIndex, tables: Sequence[TiffTileTable]) -> str:
+def fingerprint(index: TiffIndex, levels: Sequence[Ifd], tables: Sequence[TiffTileTable]) -> str:
     """Return the hash that the module's docstring describes.
 
     Parameters
     ----------
     index : TiffIndex
         The IFDs of the file.
+    levels : sequence of Ifd
+        The IFDs of its levels.
     tables : sequence of TiffTileTable
         The tile tables of its levels.
     """
     digest = hashlib.sha256(struct.pack("<Q", index.source.size))
-    for part in itertools.chain(_structure(index), _arrays(tables), _samples(index, tables)):
+    subs = [ifd for ifd in levels if ifd not in index.ifds]
+    parts = (_structure([*index.ifds, *subs]), _arrays(tables), _samples(index, tables))
+    for part in itertools.chain(*parts):
         digest.update(part)
     return PREFIX + digest.hexdigest()
 
 
-def _structure(index: TiffIndex) -> Iterator[bytes]:
-    subs = [sub for ifd in index.ifds for sub in index.sub_ifds(ifd)]
+def _structure(ifds: Sequence[Ifd]) -> Iterator[bytes]:
     left = MAX_ALL_VALUE_BYTES
-    for ifd in (*index.ifds, *subs):
+    for ifd in ifds:
         yield struct.pack("<Q", ifd.offset)
         yield ifd.raw
         for value in _values(ifd):
             if len(value) > left:
+                left = 0
                 break
             left -= len(value)
             yield value
