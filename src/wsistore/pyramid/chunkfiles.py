@@ -9,7 +9,8 @@ from pathlib import Path
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.geometry import Box
-from wsistore.pyramid.shardfile import CRC_BYTES, Piece, ShardSum, write_in_folders
+from wsistore.pyramid.layout import CRC_BYTES
+from wsistore.pyramid.shardfile import Piece, ShardSum, write_in_folders
 
 
 class ChunkFiles:

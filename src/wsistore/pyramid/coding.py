@@ -74,10 +74,10 @@ def _image_codec(codec: str, quality: int | None) -> dict[str, Any]:
 
 
 def compressor(codec: str) -> dict[str, Any]:
-    """Return the Zarr v2 compressor of ``"zstd"``, ``"blosc"`` or ``"gzip"`` (as zlib)."""
+    """Return the Zarr v2 compressor of ``"zstd"``, ``"blosc"`` or ``"gzip"``."""
     documents: dict[str, dict[str, Any]] = {
         "zstd": {"id": "zstd", "level": ZSTD_LEVEL},
         "blosc": {"id": "blosc", **BLOSC, "shuffle": 2},
-        "gzip": {"id": "zlib", "level": GZIP_LEVEL},
+        "gzip": {"id": "gzip", "level": GZIP_LEVEL},
     }
     return documents[codec]

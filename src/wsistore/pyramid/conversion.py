@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -151,7 +152,9 @@ def convert_slide(job: SlideJob, run: RunTasks, tell: OnEvent) -> SlideResult:
         size = sum(shard.size for shard in finished.shards.values())
         tell(SlideFinished(job.source, job.store, True, size, 0, 0))
         return SlideResult("skipped", size)
-    with _work_folder(job, settings) as work:
+    with ExitStack() as stack:
+        work = _work_folder(job, settings)
+        stack.push(work)
         writing = _Writing(job, plan, slide, reference, work, tell)
         return writing.finish(writing.write_shards(run), settings)
 
@@ -204,26 +207,14 @@ def _finished(store: str, settings: dict[str, Any]) -> Checksums | None:
     return found
 
 
-class _work_folder:  # noqa: N801 (used as a function)
-    """Opens the work folder; where overwriting, unfinished work of other settings goes."""
-
-    def __init__(self, job: SlideJob, settings: dict[str, Any]) -> None:
-        self._job = job
-        self._settings = settings
-
-    def __enter__(self) -> WorkFolder:
-        job = self._job
-        try:
-            self._work = WorkFolder(job.store, self._settings, overwrite=job.overwrite)
-            return self._work.__enter__()
-        except (StoreMismatchError, StoreCorruptError):
-            if not job.overwrite:
-                raise
-        self._work = WorkFolder(job.store, self._settings, overwrite=True, restart=True)
-        return self._work.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._work.__exit__(*error)
+def _work_folder(job: SlideJob, settings: dict[str, Any]) -> WorkFolder:
+    """Return the entered work folder; where overwriting, other unfinished work goes."""
+    try:
+        return WorkFolder(job.store, settings, overwrite=job.overwrite).__enter__()
+    except (StoreMismatchError, StoreCorruptError):
+        if not job.overwrite:
+            raise
+    return WorkFolder(job.store, settings, overwrite=True, restart=True).__enter__()
 
 
 class _Writing:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from wsistore.codecs import BlockFormat, JpegCompleter, crc32c
+from wsistore.codecs import BlockFormat, JpegCompleter, crc32c, read_jpeg_header
 from wsistore.errors import CorruptSlideError, DamagedTileError
 from wsistore.pyramid.shardfile import Piece
 from wsistore.slides.model import TileTable
@@ -46,16 +46,17 @@ def stored_codec(table: TileTable) -> str | None:
         If bytes of the sample can't be had.
     """
     form = table.block_format
-    if form.channels != 3 or form.color not in ("rgb", "ycbcr"):
+    if form.channels != 3 or form.color not in ("rgb", "ycbcr", "stream"):
         return None
     if form.codec == "jpeg":
-        return "jpeg"
+        # Chunks of a Zarr array that lean on tables in its metadata would lose them.
+        return None if form.color == "stream" and form.tables else "jpeg"
     if form.codec != "jpeg2000":
         return None
     headers = list(_sample(table))
     if any(not header.startswith(_CODESTREAM) for header in headers):
         return None
-    if form.color == "rgb":
+    if form.color != "ycbcr":
         return "jpeg2000"
     subsampled = bool(headers) and all(map(_is_subsampled, headers))
     return "jpeg2000" if subsampled else "jpeg2000-ycbcr"
@@ -79,7 +80,8 @@ def _is_subsampled(header: bytes) -> bool:
 def completer(table: TileTable, codec: str) -> Completer:
     """Return what makes the tiles of a level complete chunks of a stored codec."""
     if codec == "jpeg":
-        return _Jpeg(table.block_format)
+        form = table.block_format
+        return _JpegAsIs(form) if form.color == "stream" else _Jpeg(form)
     return _Jpeg2000(table.block_format, must_be_subsampled=_must_be_subsampled(table, codec))
 
 
@@ -91,11 +93,38 @@ class _Jpeg:
     """Puts the tables and the colour mark before the tile."""
 
     def __init__(self, block_format: BlockFormat) -> None:
-        self._completer = JpegCompleter(block_format)
+        self._parts = JpegCompleter(block_format).parts
+        # Tiles of a level share their header, so its checksum is computed once. A pair, so
+        # that threads never see one half of another's.
+        self._last: tuple[bytes, int] = (b"", 0)
 
     def complete(self, block: memoryview) -> tuple[tuple[Piece, ...], int]:
-        prefix, body = self._completer.parts(block)
-        return (prefix, body), crc32c(body, crc32c(prefix))
+        prefix, body = self._parts(block)
+        last = self._last
+        if prefix is not last[0]:
+            self._last = last = (prefix, crc32c(prefix))
+        return (prefix, body), crc32c(body, last[1])
+
+
+class _JpegAsIs:
+    """Leaves a JPEG that speaks for itself as it is (a chunk of a Zarr array)."""
+
+    def __init__(self, block_format: BlockFormat) -> None:
+        self._form = block_format
+
+    def complete(self, block: memoryview) -> tuple[tuple[Piece, ...], int]:
+        header, form = read_jpeg_header(block), self._form
+        found = (header.width, header.height, header.components)
+        if found != (form.width, form.height, form.channels):
+            raise DamagedTileError(_unlike(found, form))
+        return (block,), crc32c(block)
+
+
+def _unlike(found: tuple[int, int, int], form: BlockFormat) -> str:
+    return (
+        f"its header says {found[0]}x{found[1]} px of {found[2]} channels, expected "
+        f"{form.width}x{form.height} of {form.channels}"
+    )
 
 
 class _Jpeg2000:
@@ -113,10 +142,7 @@ class _Jpeg2000:
         x1, y1, x0, y0 = (int.from_bytes(header[i : i + 4], "big") for i in (8, 12, 16, 20))
         found = (x1 - x0, y1 - y0, int.from_bytes(header[40:42], "big"))
         if found != (form.width, form.height, form.channels):
-            raise DamagedTileError(
-                f"its header says {found[0]}x{found[1]} px of {found[2]} channels, expected "
-                f"{form.width}x{form.height} of {form.channels}"
-            )
+            raise DamagedTileError(_unlike(found, form))
         if self._must_be_subsampled and not _is_subsampled(header):
             raise CorruptSlideError(
                 "chroma of a JPEG 2000 tile is not subsampled, as that of others of its level is",

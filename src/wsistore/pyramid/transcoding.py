@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.codecs import crc32c
+from wsistore.codecs import crc32c, encode
 from wsistore.geometry import Box, Size
 from wsistore.pyramid.coding import (
     BLOSC,
     GZIP_LEVEL,
+    JPEGXL_EFFORT,
     ZSTD_LEVEL,
     is_image_codec,
 )
@@ -170,9 +171,8 @@ def planar(chunk: Pixels) -> Pixels:
 
 
 def _image_encoder(codec: str, quality: int | None) -> EncodeChunk:
-    from wsistore.codecs import encode
-
-    return lambda chunk: bytes(encode(np.ascontiguousarray(chunk), codec, quality=quality))
+    level = JPEGXL_EFFORT if codec == "jpegxl" else None
+    return lambda chunk: encode(chunk, codec, quality=quality, level=level)
 
 
 def _compressor(codec: str) -> Callable[[Pixels], bytes]:
