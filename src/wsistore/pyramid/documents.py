@@ -145,7 +145,7 @@ def associated_documents(
     if not images and icc_profile is None:
         return {}
     root = ngff.ASSOCIATED
-    attributes = ngff.associated_attributes(icc_profile)
+    attributes = ngff.associated_attributes(icc_profile, images)
     old = plan.format == "0.4"
     if old:
         files = {

@@ -9,7 +9,7 @@ count level-0 px. What other programs need not know is under the key ``wsistore`
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -165,7 +165,7 @@ def private_attributes(
     }
 
 
-def associated_attributes(icc_profile: bytes | None) -> dict[str, Any]:
+def associated_attributes(icc_profile: bytes | None, names: Iterable[str] = ()) -> dict[str, Any]:
     """Return the attributes of the group `ASSOCIATED`.
 
     Its arrays are named after the associated images (``thumbnail``, ...) and have the
@@ -175,7 +175,10 @@ def associated_attributes(icc_profile: bytes | None) -> dict[str, Any]:
     ----------
     icc_profile : bytes or None
         Profile of the slide's pixels, kept as base64 under ``icc_profile``.
+    names : iterable of str
+        The associated images in it, so that readers need not list (plain HTTP can't).
     """
-    if icc_profile is None:
-        return {}
-    return {"icc_profile": base64.b64encode(icc_profile).decode("ascii")}
+    attributes: dict[str, Any] = {"images": sorted(names)}
+    if icc_profile is not None:
+        attributes["icc_profile"] = base64.b64encode(icc_profile).decode("ascii")
+    return attributes
