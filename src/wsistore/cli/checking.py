@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsistore.cli.boundary import Debug, ExitCode, Json, guarded
+from wsistore.cli.boundary import Debug, ExitCode, Json, guarded, print_json
+
+if TYPE_CHECKING:
+    from wsistore.pyramid.verifying import VerifyReport
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="An OME-Zarr store.")]
 
@@ -18,17 +21,67 @@ def verify(
         str | None, typer.Option(metavar="SRC", help="The slide that it was made from.")
     ] = None,
     as_json: Json = False,
-    debug: Debug = False,
+    debug: Debug = False,  # noqa: ARG001 (read by `guarded`)
 ) -> ExitCode:
     """Check the bytes of a store: its checksums, and its tiles against the slide's."""
-    raise NotImplementedError
+    from wsistore.pyramid.verifying import verify as check
+
+    report = check(store, against)
+    if as_json:
+        print_json(_verify_record(report))
+    else:
+        _print_verified(store, report, against)
+    return ExitCode(report.exit_code)
+
+
+def _verify_record(report: VerifyReport) -> dict[str, Any]:
+    """Return a report as ``--json`` prints it; keys are only ever added."""
+    return {
+        "store": report.store,
+        "ok": report.ok,
+        "shards": report.shards,
+        "chunks": report.chunks,
+        "compared_tiles": report.compared_tiles,
+        "findings": [{"where": found.where, "what": found.what} for found in report.findings],
+        "differences": [
+            {"level": level.level, "mean": level.mean, "largest": level.largest}
+            for level in report.differences
+        ],
+    }
+
+
+def _print_verified(store: str, report: VerifyReport, against: str | None) -> None:
+    _print_findings(report.findings)
+    for level in report.differences:
+        typer.echo(
+            f"level {level.level}, encoded anew: differs from {against} by {level.mean:.2f} grey "
+            f"levels in the mean, by {level.largest} at most"
+        )
+    if report.ok:
+        line = f"{store}: {report.shards} shards, {report.chunks} chunks match their checksums"
+        if report.compared_tiles:
+            line += f"; {report.compared_tiles} tiles are those of {against}, byte for byte"
+        typer.echo(line)
+    else:
+        typer.echo(f"{store}: {len(report.findings)} findings", err=True)
+
+
+_SHOWN = 20
+"""Findings that are printed; all of them are in the JSON."""
+
+
+def _print_findings(findings: tuple[Any, ...]) -> None:
+    for found in findings[:_SHOWN]:
+        typer.echo(f"{found.where}: {found.what}", err=True)
+    if len(findings) > _SHOWN:
+        typer.echo(f"... and {len(findings) - _SHOWN} more (--json lists all)", err=True)
 
 
 @guarded
 def validate(
     store: Store,
     as_json: Json = False,
-    debug: Debug = False,
+    debug: Debug = False,  # noqa: ARG001 (read by `guarded`)
 ) -> ExitCode:
     """Check that a store is what NGFF says it must be."""
     raise NotImplementedError
