@@ -96,13 +96,12 @@ def _contradiction(mpp: Mpp | None, power: Magnification | None) -> tuple[str, .
     product = mpp.mean * power
     if abs(product / MPP_TIMES_MAGNIFICATION - 1) <= CONTRADICTION:
         return ()
-    return (
-        (
-            f"{mpp.mean:g} µm/px ({mpp.origin}) and {power:g}x ({power.origin}) contradict each "
-            f"other: their product is {product:.3g}, about {MPP_TIMES_MAGNIFICATION:g} was expected; "
-            "both are kept, each for resolutions asked in its own unit"
-        ),
+    note = (
+        f"{mpp.mean:g} µm/px ({mpp.origin}) and {power:g}x ({power.origin}) contradict each "
+        f"other: their product is {product:.3g}, not about {MPP_TIMES_MAGNIFICATION:g}; both "
+        "are kept, each for resolutions asked in its own unit"
     )
+    return (note,)
 
 
 def _as_mpp(value: MppLike) -> Mpp:

@@ -24,7 +24,8 @@ from wsistore.errors import (
 )
 from wsistore.slides.heads import HEAD_BYTES, describe_head, openslide_vendor
 from wsistore.slides.model import Container, Format
-from wsistore.slides.slide import WHITE, Opening, Slide
+from wsistore.slides.reopening import Opening, identity_of
+from wsistore.slides.slide import WHITE, Slide
 from wsistore.sources import is_url, open_source, redact
 from wsistore.sources.names import local_path
 
@@ -33,9 +34,6 @@ GROUP = "wsistore.formats"
 
 OPENSLIDE_EXTRA = "wsistore[openslide]"
 OPENSLIDE_HINT = f"OpenSlide reads those of other vendors: pip install '{OPENSLIDE_EXTRA}'."
-
-ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup")
-"""Files at the root of a store, whose size and time of change stand for all of it."""
 
 
 def open_slide(
@@ -111,25 +109,6 @@ def open_slide(
     except BaseException:
         container.close()
         raise
-
-
-def identity_of(path: str) -> tuple[object, ...]:
-    """Return what tells cheaply whether a slide is still the one that was opened.
-
-    Size and time of change of a local file, or of the root's metadata of a local store.
-    Empty for URLs: their sources watch over themselves.
-    """
-    if is_url(path):
-        return ()
-    for name in ("", *ROOT_FILES):
-        place = os.path.join(path, name) if name else path  # noqa: PTH118 (no Path: 5x slower)
-        try:
-            found = os.stat(place)  # noqa: PTH116
-        except (OSError, ValueError):
-            continue
-        if name or not os.path.isdir(place):  # noqa: PTH112
-            return (found.st_size, found.st_mtime_ns)
-    return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -14,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.errors import (
-    SourceChangedError,
     TileError,
     UsageError,
 )
 from wsistore.geometry import Box, Magnification, Mpp, Size, as_box
+from wsistore.slides.associated import AssociatedImages
 from wsistore.slides.calibration import MppLike, calibrate
 from wsistore.slides.model import BadTile, Container, Level, TileTable
 from wsistore.slides.reading import Policy, TileReader, make_policy
+from wsistore.slides.reopening import Opening, reopen
 from wsistore.slides.resampling import Window, enlarge, shrink
 from wsistore.slides.resolving import (
     ResolutionLike,
@@ -41,25 +41,6 @@ WHITE = 255
 
 NO_TILES_BAND = 512
 """Height of the bands in which levels without a tile table are resampled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How a slide was opened, so that another process can open it again.
-
-    Parameters
-    ----------
-    path : str
-        Path or URL; absolute where local.
-    arguments : mapping of str to object
-        Keyword arguments of `open_slide`.
-    identity : tuple of object
-        What tells whether the file is still the same; see `identity_of`.
-    """
-
-    path: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    identity: tuple[object, ...] = ()
 
 
 class Slide:
@@ -443,7 +424,7 @@ class Slide:
             raise UsageError(
                 f"{self.name} can't be pickled: it was not opened by wsistore.open_slide"
             )
-        return (_reopen, (self._opening, self._closed))
+        return (reopen, (self._opening, self._closed))
 
     # Below the surface
 
@@ -500,41 +481,6 @@ class Slide:
         return shrink(functools.partial(self.read_level, level), window, size, rows)
 
 
-class AssociatedImages(Mapping[str, Pixels]):
-    """Associated images by name; an image is decoded when it is asked for, not before.
-
-    Parameters
-    ----------
-    readers : mapping of str to callable
-        What decodes each.
-    check : callable
-        Raises where the slide is closed.
-    """
-
-    def __init__(
-        self, readers: Mapping[str, Callable[[], Pixels]], check: Callable[[], None]
-    ) -> None:
-        self._readers = readers
-        self._check = check
-
-    def __getitem__(self, name: str) -> Pixels:
-        reader = self._readers[name]
-        self._check()
-        return reader()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._readers  # the inherited one would decode
-
-    def __repr__(self) -> str:
-        return f"<associated images: {', '.join(self._readers) or 'none'}>"
-
-
 def floor_div(position: int, downsample: float) -> int:
     """Return the px of a level that holds a level-0 position.
 
@@ -557,20 +503,3 @@ def _pair(value: Any, name: str) -> tuple[int, int]:
     if not whole:
         raise UsageError(f"{name} must be a pair of integers, got {value!r}")
     return pair
-
-
-def _reopen(opening: Opening, closed: bool) -> Slide:
-    """Open a slide again in another process, and refuse it if the file has changed."""
-    from wsistore.slides.opening import identity_of, open_slide
-
-    seen = identity_of(opening.path)
-    if seen != opening.identity:
-        raise SourceChangedError(
-            f"{opening.path} is not the file that was opened "
-            f"(size and time of change were {opening.identity}, are {seen})",
-            hint="Leave the file alone while it is in use, and start again.",
-        )
-    slide = open_slide(opening.path, **opening.arguments)
-    if closed:
-        slide.close()
-    return slide
