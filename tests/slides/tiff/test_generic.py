@@ -82,6 +82,12 @@ def test_other_vendors_are_named(tiffs: Any, changes: dict[str, Any], vendor: st
     assert "wsistore[openslide]" in caught.value.hint
 
 
+def test_a_vendor_is_named_before_strips_and_broken_pages_are(tiffs: Any) -> None:
+    first = tiffs.striped_page(t700=(7, b"<iScan/>"))
+    with pytest.raises(UnsupportedSlideError, match="Ventana"):
+        tiffs.open(first, tiffs.tiled_page(t256=None))
+
+
 def test_an_ndpi_is_refused_before_its_chain_is_followed(tiffs: Any) -> None:
     tiff = tiffs.Tiff()
     tiff.add(tiffs.tiled_page(t65420=(4, 1)))

@@ -149,7 +149,7 @@ def directory_bytes(tiffs: Any, data: bytes) -> list[int]:
 def mutated(data: bytes, positions: list[int], chance: random.Random) -> bytes:
     broken = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
-        at = chance.choice(positions)
+        at = chance.choice(positions) % len(broken)
         kind = chance.randrange(4)
         if kind == 0:
             broken[at] = chance.randrange(256)

@@ -73,18 +73,20 @@ def open_tiff_source(source: Source) -> TiffContainer:
 
 def _open(source: Source) -> TiffContainer:
     index = TiffIndex(source, look=refuse_ndpi)
-    pages = [Page(ifd) for ifd in index.ifds]
-    description = pages[0].description
+    first = Page(index.ifds[0])
+    description = first.description
+    if not is_aperio(description):
+        refuse_foreign(first, description)
+    pages = [first, *map(Page, index.ifds[1:])]
     if is_ome(description):
         return open_ome(index, pages, description)
-    if not pages[0].is_tiled:
-        raise pages[0].ifd.unsupported(
+    if not first.is_tiled:
+        raise first.ifd.unsupported(
             "its first image lies in strips, only tiled TIFFs are read as slides",
             hint="Rewrite it in tiles, for example: vips tiffsave IN OUT --tile --pyramid.",
         )
     if is_aperio(description):
         return open_aperio(index, pages)
-    refuse_foreign(pages[0], description)
     return open_generic(index, pages)
 
 
