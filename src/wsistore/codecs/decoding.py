@@ -88,7 +88,7 @@ def decode(
 
 
 def _checked_region(region: Box, tile: Box) -> Box:
-    box = as_box(region)
+    box = region if type(region) is Box and not region.is_empty else as_box(region)
     if box.x < 0 or box.y < 0 or box.right > tile.width or box.bottom > tile.height:
         raise UsageError(
             f"region {tuple(box)} is not inside the tile of {tile.width}x{tile.height} px"

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsistore.codecs.failures import LIBRARY_ERRORS, damaged
-from wsistore.codecs.jpeg2000_header import Jpeg2000Header, read_jpeg2000_header
+from wsistore.codecs.jpeg2000_header import (
+    Jpeg2000Header,
+    check_tile_parts,
+    read_jpeg2000_header,
+)
 from wsistore.codecs.model import BlockFormat, Integrity
 from wsistore.codecs.pixels import check_channels, check_size, crop, is_whole, put_samples
 from wsistore.codecs.scratch import scratch
@@ -49,6 +53,7 @@ class Jpeg2000Decoder:
         check_channels(block_format)
         header = read_jpeg2000_header(block)
         _check_header(header, block_format)
+        check_tile_parts(block, header)
         if block_format.color == "stream":
             # Only YCbCr is written with subsampled chroma; imagecodecs takes it so, too.
             block_format = replace(block_format, color="ycbcr" if header.subsampled else "rgb")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from wsistore.errors import DamagedTileError
 
-_SOC, _SIZ, _COD, _SOT = 0xFF4F, 0xFF51, 0xFF52, 0xFF90
+_SOC, _SIZ, _COD, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFFD9
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _SIZ_FIXED = struct.Struct(">HIIIIIIIIH")  # Rsiz to Csiz, T.800 table A.9
 _MAX_COMPONENTS = 16
@@ -42,6 +42,8 @@ class Jpeg2000Header:
         Decomposition levels + 1.
     codestream_at : int
         Offset of the codestream in the block, in bytes; 0 but for a JP2 file.
+    tile_parts_at : int
+        Offset of the first tile-part in the block, in bytes.
     """
 
     width: int
@@ -56,6 +58,7 @@ class Jpeg2000Header:
     reversible: bool
     resolutions: int
     codestream_at: int
+    tile_parts_at: int
 
     @property
     def subsampled(self) -> bool:
@@ -67,6 +70,7 @@ class _Style(NamedTuple):
     mct: bool
     reversible: bool
     resolutions: int
+    end: int  # of the main header
 
 
 def read_jpeg2000_header(block: bytes | memoryview) -> Jpeg2000Header:
@@ -104,7 +108,7 @@ def read_jpeg2000_header(block: bytes | memoryview) -> Jpeg2000Header:
             f"JPEG 2000 image area ({left}, {top})-({right}, {bottom}) with component "
             f"separations {subsampling} is empty."
         )
-    style = _coding_style(view, start + 4 + len(body) + 2)
+    style = _coding_style(view, start + 6 + len(body))
     return Jpeg2000Header(
         width=right - left,
         height=bottom - top,
@@ -118,6 +122,7 @@ def read_jpeg2000_header(block: bytes | memoryview) -> Jpeg2000Header:
         reversible=style.reversible,
         resolutions=style.resolutions,
         codestream_at=start,
+        tile_parts_at=style.end,
     )
 
 
@@ -148,17 +153,59 @@ def _segment(view: memoryview, at: int) -> bytes:
 
 
 def _coding_style(view: memoryview, at: int) -> _Style:
-    while True:
-        marker = int.from_bytes(view[at : at + 2], "big")
-        if marker == _SOT or not marker > 0xFF00:
-            raise DamagedTileError("the JPEG 2000 main header has no coding style (COD).")
+    """Return what COD says, and where the main header ends; begins behind SIZ."""
+    coding = b""
+    while (marker := int.from_bytes(view[at : at + 2], "big")) != _SOT:
+        if marker < 0xFF00:
+            raise DamagedTileError(f"the JPEG 2000 main header holds no marker at byte {at}.")
         body = _segment(view, at)
         if marker == _COD:
-            # Scod, progression, layers (2), MCT, decompositions, block size (2), style, wavelet.
-            if len(body) < 10:
-                raise DamagedTileError(f"JPEG 2000 COD segment of {len(body)} bytes, expected 10.")
-            return _Style(body[4] == 1, body[9] == 1, body[5] + 1)
+            coding = body
         at += 4 + len(body)
+    # Scod, progression, layers (2), MCT, decompositions, block size (2), style, wavelet.
+    if len(coding) < 10:
+        raise DamagedTileError(
+            f"JPEG 2000 coding style (COD) of {len(coding)} bytes, expected 10 or more."
+        )
+    return _Style(coding[4] == 1, coding[9] == 1, coding[5] + 1, at)
+
+
+def check_tile_parts(block: bytes | memoryview, header: Jpeg2000Header) -> None:
+    """Check that the tile-parts follow each other to the end, and that no tile is missing.
+
+    OpenJPEG decodes a codestream that lacks tiles without a word.
+
+    Parameters
+    ----------
+    block : bytes or memoryview
+        The block that `header` was read from.
+    header : Jpeg2000Header
+        Its main header.
+
+    Raises
+    ------
+    DamagedTileError
+        If a tile-part is not where the one before it ends, or a tile has none.
+    """
+    view = memoryview(block)
+    at, seen = header.tile_parts_at, set()
+    while (marker := int.from_bytes(view[at : at + 2], "big")) == _SOT and at + 12 <= len(view):
+        seen.add(int.from_bytes(view[at + 4 : at + 6], "big"))
+        length = int.from_bytes(view[at + 6 : at + 10], "big")
+        if length == 0:  # up to the end of the codestream; only the last may say so
+            marker = _EOC
+            break
+        if length < 14:
+            break
+        at += length
+    if marker != _EOC:
+        raise DamagedTileError(
+            f"a JPEG 2000 tile-part or the end was expected at byte {at} of {len(view)}."
+        )
+    if len(seen) != header.tiles or max(seen) >= header.tiles:
+        raise DamagedTileError(
+            f"JPEG 2000 codestream with data of {len(seen)} inner tiles, expected {header.tiles}."
+        )
 
 
 def _codestream_at(view: memoryview) -> int:

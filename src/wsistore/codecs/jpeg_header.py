@@ -143,17 +143,13 @@ def header_of(stream: bytes) -> JpegHeader:
                 raise DamagedTileError("the JPEG stream has two frame headers, one was expected.")
             frame = segment
         elif marker == DRI:
-            if stop - start != 6:
-                raise DamagedTileError(f"DRI segment of {stop - start} bytes, expected 6.")
             interval = int.from_bytes(stream[start + 4 : stop], "big")
-        elif marker == DQT:
-            _check_quantization(stream, start + 4, stop)
-        elif marker == DNL:
-            raise DamagedTileError("the JPEG stream defines its height late (DNL): not believed.")
         elif marker == SOS:
             if frame is None:
                 raise DamagedTileError("the JPEG stream has a scan before any frame header.")
             return _header(stream, frame, interval, segment)
+        elif marker in _CHECKS:
+            _CHECKS[marker](stream, start + 4, stop)
     raise DamagedTileError("the JPEG stream ends before its first scan.")
 
 
@@ -218,3 +214,22 @@ def _check_quantization(stream: bytes, at: int, stop: int) -> None:
         if at + 1 + size > stop or 0 in values:
             raise DamagedTileError("a JPEG quantization table is cut short or holds a zero.")
         at += 1 + size
+
+
+def _check_huffman(stream: bytes, at: int, stop: int) -> None:
+    # A table with zeroed symbols may keep the decoder in step, with other pixels.
+    while at < stop:
+        count = sum(stream[at + 1 : at + 17])
+        symbols = stream[at + 17 : at + 17 + count]
+        if at + 17 + count > stop or len(set(symbols)) != count:
+            raise DamagedTileError("a JPEG Huffman table is cut short or lists a symbol twice.")
+        at += 17 + count
+
+
+def _refuse_late_height(_stream: bytes, at: int, _stop: int) -> None:
+    raise DamagedTileError(
+        f"the JPEG stream defines its height late (DNL at byte {at - 4}): not believed."
+    )
+
+
+_CHECKS = {DQT: _check_quantization, DHT: _check_huffman, DNL: _refuse_late_height}

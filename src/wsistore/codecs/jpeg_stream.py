@@ -16,6 +16,7 @@ from wsistore.codecs.jpeg_header import (
     header_of,
     segments,
 )
+from wsistore.codecs.jpeg_standard import STANDARD_TABLES
 from wsistore.codecs.model import BlockFormat
 from wsistore.errors import DamagedTileError, UsageError
 
@@ -128,8 +129,7 @@ class JpegCompleter:
         kept = [block[s.start : s.stop] for s in segments(block) if s.marker not in dropped]
         prefix = self._head + b"".join(kept)
         if not source.progressive and not any(s.marker == DHT for s in segments(prefix)):
-            # libjpeg would quietly take its standard tables, and decode to other pixels.
-            raise DamagedTileError("the JPEG tile and its JPEGTables hold no Huffman table.")
+            prefix = self._head + STANDARD_TABLES + b"".join(kept)
         known = KnownHeader(block[: source.data_at], prefix, header_of(prefix), {})
         # Replaced, never changed: other threads may be walking the old one.
         self._known = (known, *self._known[: _HEADERS_KEPT - 1])
