@@ -9,6 +9,7 @@ import pytest
 
 from wsistore.errors import CorruptSlideError, UnsupportedSlideError
 from wsistore.slides.tiff import index as index_module
+from wsistore.slides.tiff.ifd import BLOCK_BYTES
 from wsistore.slides.tiff.index import TiffIndex, is_tiff
 
 
@@ -46,7 +47,7 @@ def test_one_read_per_directory(tiffs: Any) -> None:
     for ifd in index.ifds:
         assert ifd.numbers(258) == (8, 8, 8)
     assert len(source.reads) == 1 + 5
-    assert max(count for _, count in source.reads) <= index_module.BLOCK_BYTES
+    assert max(count for _, count in source.reads) <= BLOCK_BYTES
 
 
 def test_text_that_is_not_utf8_is_latin1(tiffs: Any) -> None:

@@ -25,7 +25,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from wsistore.errors import CorruptSlideError
-from wsistore.slides.tiff.index import Ifd, TiffIndex
+from wsistore.slides.tiff.ifd import Ifd
+from wsistore.slides.tiff.index import TiffIndex
 from wsistore.slides.tiff.table import TiffTileTable
 
 PREFIX = "wsi1-"

@@ -8,7 +8,7 @@ from wsistore.codecs import BlockFormat
 from wsistore.codecs.model import Color
 from wsistore.geometry import Size, ceil_div
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.index import Entry, Ifd, name_of
+from wsistore.slides.tiff.ifd import Entry, Ifd, name_of
 
 MAX_SIDE = 2**31
 """Largest width and height of an image that is believed, in px."""

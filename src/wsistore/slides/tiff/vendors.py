@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.index import Ifd
+from wsistore.slides.tiff.ifd import Ifd
 from wsistore.slides.tiff.page import Page
 
 MAX_XMP_BYTES = 16 << 20
