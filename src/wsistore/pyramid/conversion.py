@@ -274,7 +274,7 @@ class _Writing:
         slide = self._source
         if level.pixels == "store":
             # Opened anew for each level, since the one before is only now whole.
-            slide = SlideRef(self._root, epoch=_epoch())
+            slide = SlideRef(self._root, epoch=_epoch(), unfinished=True)
         for row, column in level.shards():
             yield ShardTask(
                 slide,

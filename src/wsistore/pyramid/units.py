@@ -12,9 +12,11 @@ from wsistore.pyramid.chunkfiles import ChunkFiles, check_chunk_files
 from wsistore.pyramid.copying import LeftOut, TileCopier
 from wsistore.pyramid.options import BadTilePolicy, NgffVersion
 from wsistore.pyramid.planning import LevelPlan
+from wsistore.pyramid.reader import OmeZarr
 from wsistore.pyramid.shardfile import ChunkSink, ShardBuilder, ShardSum, check_shard
 from wsistore.pyramid.transcoding import Pixels, halve, transcode
 from wsistore.slides import Slide, open_slide
+from wsistore.sources import open_folder
 
 _OPEN_SLIDES = 4
 """Slides that a process keeps open between tasks."""
@@ -36,6 +38,8 @@ class SlideRef:
         Of the slide; empty where it need not be compared.
     epoch : int
         Differs where the same path has to be opened anew.
+    unfinished : bool
+        Whether it is the store that is being written, which nobody else may open.
     """
 
     path: str
@@ -43,6 +47,7 @@ class SlideRef:
     magnification: float | None = None
     fingerprint: str = ""
     epoch: int = 0
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,8 @@ def slide_of(ref: SlideRef) -> Slide:
     wsistore.errors.WsistoreError
         If it can't be opened.
     """
+    if ref.unfinished:
+        return Slide(OmeZarr(open_folder(ref.path)), ref.path)
     slide = open_slide(ref.path, mpp=ref.mpp, magnification=ref.magnification)
     if ref.fingerprint and slide.fingerprint != ref.fingerprint:
         raise SourceChangedError(
