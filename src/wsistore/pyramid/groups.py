@@ -98,7 +98,6 @@ def find_image(folder: Folder) -> Group:
     CorruptSlideError
         If a document can't be parsed.
     """
-    _refuse_unfinished(folder)
     root = read_group(folder, "")
     if root is None:
         raise UnsupportedSlideError(
@@ -124,7 +123,7 @@ def find_image(folder: Folder) -> Group:
     )
 
 
-def _refuse_unfinished(folder: Folder) -> None:
+def refuse_unfinished(folder: Folder) -> None:
     """Refuse the working folder of a conversion that has not come to its end."""
     place = Path(folder.name)
     inside = place.name == "store" and _is_partial(place.parent.name)

@@ -33,6 +33,7 @@ from wsistore.pyramid.groups import (
     find_image,
     listed_shards,
     parse_json,
+    refuse_unfinished,
 )
 from wsistore.pyramid.multiscales import ScaledDataset, parse_multiscale
 from wsistore.pyramid.ngff import ASSOCIATED
@@ -274,7 +275,9 @@ def probe(path_or_url: str, head: bytes, is_folder: bool) -> bool:
 
 def open_ome_zarr(path_or_url: str | os.PathLike[str], **source_options: Any) -> OmeZarr:
     """Open an OME-Zarr store; see `Format` and `OmeZarr`."""
-    return OmeZarr(open_folder(path_or_url, **source_options))
+    folder = open_folder(path_or_url, **source_options)
+    refuse_unfinished(folder)
+    return OmeZarr(folder)
 
 
 FORMAT = Format("ome-zarr", probe, open_ome_zarr, frozenset({".zarr"}))
