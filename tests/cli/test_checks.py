@@ -98,3 +98,46 @@ def test_what_is_no_store_is_wrong_usage(slide: Path, tmp_path: Path) -> None:
     code, _, err = run("verify", tmp_path)
     assert code == 2
     assert err.startswith("error WSI100")
+
+
+def test_a_store_is_valid(store: Path) -> None:
+    code, out, err = run("validate", store)
+    assert (code, err) == (0, "")
+    assert "valid NGFF, 0 warnings" in out
+
+
+@pytest.mark.parametrize("options", [{"codec": "zstd"}, {"codec": "zstd", "format": "0.4"}])
+def test_transcodes_are_valid(options: dict[str, Any], slide: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    wsistore.convert(slide, path, **options).raise_for_failures()
+    assert run("validate", path)[0] == 0
+
+
+def test_a_store_without_units_is_told(store: Path) -> None:
+    document = store / "zarr.json"
+    attributes = json.loads(document.read_text())
+    for axis in attributes["attributes"]["ome"]["multiscales"][0]["axes"]:
+        axis.pop("unit", None)
+        axis["type"] = "nonsense"
+    document.write_text(json.dumps(attributes))
+    code, out, err = run("validate", store)
+    assert code == 1
+    assert out == ""
+    assert "axes" in err
+
+
+def test_validate_json_has_its_documented_keys(store: Path) -> None:
+    assert json.loads(run("validate", store, "--json")[1]) == {
+        "store": str(store),
+        "ok": True,
+        "findings": [],
+    }
+    (store / "zarr.json").write_text("{}")
+    code, out, _ = run("validate", store, "--json")
+    record = json.loads(out)
+    assert (code, record["ok"]) == (1, False)
+    assert record["findings"][0].keys() == {"severity", "code", "where", "text"}
+
+
+def test_a_folder_that_is_no_store_is_not_valid(tmp_path: Path) -> None:
+    assert run("validate", tmp_path)[0] == 1

@@ -9,6 +9,7 @@ import typer
 from wsistore.cli.boundary import Debug, ExitCode, Json, guarded, print_json
 
 if TYPE_CHECKING:
+    from wsistore.pyramid.validation import Finding
     from wsistore.pyramid.verifying import VerifyReport
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="An OME-Zarr store.")]
@@ -83,5 +84,34 @@ def validate(
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001 (read by `guarded`)
 ) -> ExitCode:
-    """Check that a store is what NGFF says it must be."""
-    raise NotImplementedError
+    """Check that a store is what NGFF says it must be; warnings don't fail it."""
+    from wsistore.pyramid.validation import validate as check
+
+    findings = check(store)
+    errors = sum(found.severity == "error" for found in findings)
+    if as_json:
+        print_json(_validate_record(store, findings))
+    else:
+        _print_findings(tuple(findings))
+        if not errors:
+            typer.echo(f"{store}: valid NGFF, {len(findings)} warnings")
+        else:
+            typer.echo(f"{store}: not valid NGFF, {errors} errors", err=True)
+    return ExitCode.FAILED if errors else ExitCode.DONE
+
+
+def _validate_record(store: str, findings: list[Finding]) -> dict[str, Any]:
+    """Return findings as ``--json`` prints them; keys are only ever added."""
+    return {
+        "store": store,
+        "ok": all(found.severity != "error" for found in findings),
+        "findings": [
+            {
+                "severity": found.severity,
+                "code": found.code,
+                "where": found.where,
+                "text": found.text,
+            }
+            for found in findings
+        ],
+    }
