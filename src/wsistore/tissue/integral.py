@@ -88,7 +88,8 @@ class IntegralImage:
         area = self._band(bottom, bottom_part, columns) - self._band(top, top_part, columns)
         # Both sides count level-0 px x mask px: area / units / (mask px per level-0 px).
         whole = (width.astype(np.float64) * self._x_step) * (height * float(self._y_step))
-        return area / whole
+        fractions: NDArray[np.float64] = area / whole
+        return fractions
 
     def _split_x(self, x: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         scaled = np.clip(x, 0, self._size.width) * self._x_step
@@ -118,7 +119,8 @@ class IntegralImage:
         left, left_part, right, right_part = columns
         unit = self._x_unit
         at = start + right
-        area = self._sums.take(at) * (unit - right_part) + self._sums.take(at + 1) * right_part
+        area: NDArray[np.int64] = self._sums.take(at) * (unit - right_part)
+        area += self._sums.take(at + 1) * right_part
         at = start + left
         area -= self._sums.take(at) * (unit - left_part) + self._sums.take(at + 1) * left_part
         return area
