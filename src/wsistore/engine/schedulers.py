@@ -158,7 +158,7 @@ def _on_dask(client: Any, workers: int | None) -> Run:
             client.submit(function, task, pure=False)
             for task, _ in zip(waiting, range(window), strict=False)
         ]
-        under_way = as_completed(first)
+        under_way = as_completed(first, loop=client.loop)
         try:
             for future in under_way:
                 yield _dask_result(future)

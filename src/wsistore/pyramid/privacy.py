@@ -39,8 +39,8 @@ _NUMBER = re.compile(r"[+-]?\d{1,12}([.,]\d{0,24})?([eE][+-]?\d{1,3})?", re.ASCI
 _WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ().,:_+-]{0,63}", re.ASCII)
 
 _PRIVATE_KEY = re.compile(
-    r"user|file ?name|\bfile\b|path|folder|director|host|computer|machine|operator|scanscope id"
-    r"|imagedescription|comment|artist|copyright|description|xml|uri|url",
+    r"user|name\b|\bfile\b|path|folder|director|host|computer|machine|operator|scanscope id"
+    r"|imagedescription|comment|artist|copyright|description|document|title|xml|uri|url",
     re.IGNORECASE,
 )
 """Keys that name files, users or machines, and texts that repeat whole headers."""

@@ -1,0 +1,100 @@
+"""Which slides a call names, and what their stores are called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wsistore.engine.jobs import places
+from wsistore.errors import SourceNotFoundError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("in/a.svs", "in/b.ome.tiff", "in/notes.txt", "in/.hidden.svs", "in/deep/c.ndpi"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    store = tmp_path / "in/d.ome.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    return tmp_path
+
+
+def told(found, root):
+    return [(os.path.relpath(p.source, root), os.path.relpath(p.store, root)) for p in found]
+
+
+def test_one_file_makes_the_store_itself(folder):
+    found = places(folder / "in/a.svs", folder / "x.zarr")
+    assert told(found, folder) == [("in/a.svs", "x.zarr")]
+
+
+def test_one_file_goes_into_a_folder_that_exists(folder):
+    (folder / "out").mkdir()
+    found = places([folder / "in/b.ome.tiff"], folder / "out")
+    assert told(found, folder) == [("in/b.ome.tiff", "out/b.ome.zarr")]
+
+
+def test_one_file_replaces_a_store_rather_than_entering_it(folder):
+    found = places(folder / "in/a.svs", folder / "in/d.ome.zarr")
+    assert told(found, folder) == [("in/a.svs", "in/d.ome.zarr")]
+
+
+def test_folder_gives_its_slides_and_stores(folder):
+    assert told(places(folder / "in", folder / "out"), folder) == [
+        ("in/a.svs", "out/a.ome.zarr"),
+        ("in/b.ome.tiff", "out/b.ome.zarr"),
+        ("in/d.ome.zarr", "out/d.ome.zarr"),
+    ]
+
+
+def test_recursive_goes_deeper_and_keep_tree_keeps_folders(folder):
+    flat = places(folder / "in", folder / "out", recursive=True)
+    assert ("in/deep/c.ndpi", "out/c.ome.zarr") in told(flat, folder)
+    kept = places(folder / "in", folder / "out", recursive=True, keep_tree=True)
+    assert ("in/deep/c.ndpi", "out/deep/c.ome.zarr") in told(kept, folder)
+    assert len(flat) == len(kept) == 4
+
+
+def test_equal_stems_are_listed(folder):
+    (folder / "in/deep/a.tif").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"a\.ome\.zarr: .*in/a\.svs, .*in/deep/a\.tif"):
+        places(folder / "in", folder / "out", recursive=True)
+    assert len(places(folder / "in", folder / "out", recursive=True, keep_tree=True)) == 5
+
+
+def test_a_slide_named_twice_is_converted_once(folder):
+    found = places([folder / "in", folder / "in/a.svs"], folder / "out")
+    assert len(found) == 3
+
+
+def test_folder_without_slides_is_told(folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no slide in the folder .*empty.*--recursive"):
+        places(folder / "empty", folder / "out")
+
+
+def test_file_that_is_not_there_is_told(folder):
+    with pytest.raises(SourceNotFoundError, match=r"nothing\.svs"):
+        places(folder / "nothing.svs", folder / "out")
+
+
+@pytest.mark.parametrize("destination", ["s3://bucket/x.zarr", ""])
+def test_destination_must_be_local(folder, destination):
+    with pytest.raises(UsageError, match="destination"):
+        places(folder / "in/a.svs", destination)
+
+
+def test_url_of_a_slide_is_named_by_its_last_part(tmp_path):
+    (tmp_path / "out").mkdir()
+    (place,) = places("s3://bucket/folder/a.svs", tmp_path / "out")
+    assert place.source == "s3://bucket/folder/a.svs"
+    assert Path(place.store).name == "a.ome.zarr"
+
+
+def test_no_slide_is_told(tmp_path):
+    with pytest.raises(UsageError, match="no slide is named"):
+        places([], tmp_path)

@@ -1,0 +1,124 @@
+"""Verification: what it finds, and that it says where."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import wsistore
+from wsistore.errors import UsageError
+from wsistore.pyramid.verifying import verify
+from wsistore.testing import write_slide
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "a.svs"
+    return write_slide(path, size=(300, 200), tile=64, levels=(1, 4), missing=[(0, 1, 1)])
+
+
+@pytest.fixture
+def store(tmp_path, slide):
+    wsistore.convert(slide.path, tmp_path / "a.ome.zarr", shard=128).raise_for_failures()
+    return tmp_path / "a.ome.zarr"
+
+
+def test_good_copy_is_equal_tile_by_tile(store, slide):
+    seen = []
+    report = verify(store, slide.path, on_event=seen.append)
+    assert report.ok
+    assert report.exit_code == 0
+    assert report.compared_tiles == 5 * 4 + 2
+    assert report.chunks == 5 * 4 - 1 + 2
+    assert [event.done for event in seen if event.step == "checksums"] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("offset", [0, 700, -100, -1])
+def test_flipped_bit_is_found_wherever_it_is(store, offset):
+    path = store / "0/c/0/1/0"
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 4
+    path.write_bytes(data)
+    report = verify(store)
+    assert not report.ok
+    assert [finding.where for finding in report.findings] == ["0/c/0/1/0"]
+
+
+def test_shard_of_another_place_is_found(store):
+    shutil.copy(store / "0/c/0/0/1", store / "0/c/0/0/0")
+    (finding,) = verify(store).findings
+    assert finding.where == "0/c/0/0/0"
+    assert "not what was written" in finding.what
+
+
+@pytest.mark.parametrize("name", ["0/c/0/0/0", "zarr.json", "0/zarr.json"])
+def test_lost_file_is_found(store, name):
+    (store / name).unlink()
+    assert name in [finding.where for finding in verify(store).findings]
+
+
+def test_strange_file_is_found(store):
+    shutil.copy(store / "0/c/0/0/0", store / "0/c/0/0/9")
+    (finding,) = verify(store).findings
+    assert finding.where == "0/c/0/0/9"
+
+
+def test_changed_metadata_are_found(store):
+    path = store / "0/zarr.json"
+    document = json.loads(path.read_text())
+    document["fill_value"] = 0
+    path.write_text(json.dumps(document))
+    (finding,) = verify(store).findings
+    assert finding.where == "0/zarr.json"
+
+
+def test_damaged_checksum_document_is_found(store):
+    os.truncate(store / "wsistore-checksums.json", 60)
+    (finding,) = verify(store).findings
+    assert finding.where == "wsistore-checksums.json"
+
+
+def test_other_source_is_found(store, tmp_path):
+    other = write_slide(tmp_path / "b.svs", size=(300, 200), tile=64, seed=5)
+    (finding,) = verify(store, other.path).findings
+    assert "another slide" in finding.what
+
+
+@pytest.mark.parametrize(
+    "options", [{"codec": "zstd"}, {"codec": "blosc", "format": "0.4", "chunk": 32}]
+)
+def test_lossless_transcode_is_equal_in_pixels(tmp_path, slide, options):
+    wsistore.convert(slide.path, tmp_path / "a.ome.zarr", **options).raise_for_failures()
+    report = verify(tmp_path / "a.ome.zarr", slide.path)
+    assert report.ok
+    assert [(d.level, d.mean, d.largest) for d in report.differences] == [(0, 0.0, 0)]
+
+
+def test_lossy_transcode_is_told_by_numbers(tmp_path, slide):
+    store = tmp_path / "a.ome.zarr"
+    wsistore.convert(slide.path, store, codec="jpeg").raise_for_failures()
+    report = verify(store, slide.path)
+    assert report.ok
+    (difference,) = report.differences
+    with wsistore.open_slide(store) as opened:
+        ours = opened.read_level(0, (0, 0, 300, 200)).astype(int)
+    truth = slide.level_pixels(0)
+    assert difference.mean == pytest.approx(np.abs(ours - truth).mean())
+    assert difference.largest == np.abs(ours - truth).max()
+
+
+def test_damaged_chunk_file_of_0_4_is_found(tmp_path, slide):
+    store = tmp_path / "a.ome.zarr"
+    wsistore.convert(slide.path, store, codec="zstd", format="0.4").raise_for_failures()
+    (store / "0/0/0/0").write_bytes(b"nothing")
+    (finding,) = verify(store).findings
+    assert finding.where.startswith("0/0/0-")
+
+
+def test_what_has_no_checksums_is_told(tmp_path):
+    with pytest.raises(UsageError, match="wsistore-checksums"):
+        verify(tmp_path)
