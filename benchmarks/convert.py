@@ -136,16 +136,18 @@ ENCODING = (copy_2, transcode_zstd, zarr_zstd)
 CONTESTANTS = {work.__name__: work for work in (*COPYING, *ENCODING)}
 
 WSIC = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from wsic import readers, writers
 reader = readers.TIFFReader(Path(sys.argv[1]))
 writer = writers.ZarrWriter(
     Path(sys.argv[2]), shape=reader.shape, tile_size=reader.tile_shape[::-1], dtype=reader.dtype
 )
-start = time.perf_counter()
+cpu, start = time.process_time(), time.perf_counter()
 writer.transcode_from_reader(reader)
-print(time.perf_counter() - start)
+took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({**took, "peak_kib": int(peak.split()[1])}))
 """
 
 
@@ -166,28 +168,38 @@ class Run:
 def worker(name: str, source: Path, destination: Path) -> None:
     """Run one contestant in this process and print what it took."""
     work = CONTESTANTS[name](source, destination)
-    before = time.process_time()
-    start = time.perf_counter()
+    before, start = _cpu_seconds(), time.perf_counter()
     work()
-    print(json.dumps({"seconds": time.perf_counter() - start, "cpu": time.process_time() - before}))
+    seconds = time.perf_counter() - start
+    cpu = _cpu_seconds() - before
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_kib": _peak_kib()}))
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it started and saw end."""
+    return sum(os.times()[:4])
+
+
+def _peak_kib() -> int:
+    """Return the largest resident size of this process since it was started.
+
+    Not ``ru_maxrss``: that one is inherited from the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def measure(command: list[str], destination: Path) -> Run:
-    """Run a command that prints its own seconds, and note its peak memory."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    printed = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    """Run a command whose last line says what it took, and weigh what it wrote."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
         raise SystemExit(f"failed: {' '.join(command)}")
-    told = json.loads(printed.strip().splitlines()[-1])
-    if not isinstance(told, dict):
-        told = {"seconds": told, "cpu": usage.ru_utime + usage.ru_stime}
+    told = json.loads(done.stdout.strip().splitlines()[-1])
     files = [p for p in destination.rglob("*") if p.is_file()] or [destination]
     run = Run(
         told["seconds"],
         told["cpu"],
-        usage.ru_maxrss / 1000,
+        told["peak_kib"] * 1024 / 1e6,
         sum(p.stat().st_size for p in files),
         len(files),
     )
