@@ -18,8 +18,10 @@ import wsistore
 from wsistore.durable import atomic
 from wsistore.errors import StoreCorruptError, StoreWriteError, WsistoreError
 from wsistore.pyramid.checksums import read_checksums
+from wsistore.pyramid.conversion import SlideJob, convert_slide
 from wsistore.pyramid.events import ShardDone, SlideFinished, SlideResumed, SlideStarted
 from wsistore.pyramid.privacy import kept_properties
+from wsistore.pyramid.units import write_shard
 from wsistore.testing import CANARIES, write_slide
 
 SMALL = {"size": (700, 500), "tile": 64, "levels": (1, 4), "distinct_tiles": 9}
@@ -221,6 +223,14 @@ def test_full_disk_leaves_a_resumable_state_and_no_store(tmp_path, slide, monkey
     (resumed,) = [event for event in heard if isinstance(event, SlideResumed)]
     assert resumed.kept > 0
     assert tree(store) == tree(tmp_path / "whole.ome.zarr")
+
+
+def test_scheduler_that_loses_a_shard_makes_no_store(tmp_path, slide):
+    store = tmp_path / "a.ome.zarr"
+    job = SlideJob(source=str(slide.path), store=str(store))
+    with pytest.raises(StoreWriteError, match="lost 1 of 2 shards"):
+        convert_slide(job, lambda tasks: map(write_shard, tasks[1:]), lambda event: None)
+    assert not store.exists()
 
 
 def test_source_that_changes_meanwhile_is_noticed(tmp_path, slide):

@@ -19,6 +19,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from wsistore.errors import DependencyError, StoreWriteError, UsageError, WsistoreError
@@ -154,10 +155,7 @@ def _on_dask(client: Any, workers: int | None) -> Run:
         window = _AHEAD * (workers or max(1, sum(client.nthreads().values())))
         waiting = iter(tasks)
         # Not pure: the same call on another day has to write again.
-        first = [
-            client.submit(function, task, pure=False)
-            for task, _ in zip(waiting, range(window), strict=False)
-        ]
+        first = [client.submit(function, task, pure=False) for task in islice(waiting, window)]
         under_way = as_completed(first, loop=client.loop)
         try:
             for future in under_way:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from wsistore.errors import (
     StoreCorruptError,
     StoreExistsError,
     StoreMismatchError,
+    StoreWriteError,
     TileError,
 )
 from wsistore.pyramid.checksums import Checksums, file_sums, read_checksums
@@ -257,6 +258,7 @@ class _Writing:
                 self._work.ledger.append(receipt.entry())
                 receipts[receipt.key] = receipt
                 tell(_done(job.source, receipt))
+            _check_complete(tasks, receipts)
         return [receipts[key] for key in sorted(receipts)]
 
     def _phases(self) -> Iterator[list[ShardTask]]:
@@ -348,6 +350,16 @@ class _Writing:
     def _write(self, documents: Documents) -> None:
         for name, data in documents.items():
             write_in_folders(f"{self._root}/{name}", [data])
+
+
+def _check_complete(tasks: Sequence[ShardTask], receipts: Mapping[str, ShardReceipt]) -> None:
+    """Raise if a task has no receipt: a store with a hole must not get its name."""
+    lost = [task.key for task in tasks if task.key not in receipts]
+    if lost:
+        raise StoreWriteError(
+            f"the scheduler lost {len(lost)} of {len(tasks)} shards, such as {lost[0]}",
+            hint="Run it again: it resumes.",
+        )
 
 
 def _done(source: str, receipt: ShardReceipt) -> ShardDone:
