@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wsistore.geometry import Box, Size
 
-BAND_BYTES = 64 << 20
+BAND_BYTES = 32 << 20
 """Decoded bytes of a level held at a time (more only where one row of tiles has more)."""
 
 WHOLE = 1e-9
@@ -44,6 +44,11 @@ class Window(NamedTuple):
         """Whether all edges lie between pixels."""
         edges = (self.x, self.y, self.x + self.width, self.y + self.height)
         return all(abs(edge - round(edge)) <= WHOLE for edge in edges)
+
+    @property
+    def has_whole_sides(self) -> bool:
+        """Whether its left and right edge lie between pixels."""
+        return all(abs(edge - round(edge)) <= WHOLE for edge in (self.x, self.x + self.width))
 
     @property
     def hull(self) -> Box:
@@ -75,14 +80,17 @@ def shrink(read: ReadBox, window: Window, size: Size, band_rows: int) -> Pixels:
     (h, w, 3) uint8
     """
     hull = window.hull
-    is_small = hull.width * hull.height * 3 <= BAND_BYTES
-    if is_small and window.is_whole and hull.width >= size.width and hull.height >= size.height:
+    by_area = window.is_whole and hull.width >= size.width and hull.height >= size.height
+    if by_area and hull.width * hull.height * 3 <= BAND_BYTES:
         return _by_area(read(hull), size)
     out = np.empty((size.height, size.width, 3), np.uint8)
-    columns = _Taps.make(window.x, window.width, size.width, hull.x, hull.right)
-    rows = _Bands(window, size)
+    bands: _WholeSteps | _AnySteps
+    if by_area and hull.height % size.height == 0:
+        bands = _WholeSteps(hull.height // size.height, out)
+    else:
+        bands = _AnySteps(window, hull, out)
     for band in _bands(hull, band_rows):
-        rows.add(columns.average_columns(read(band)), band, out)
+        bands.add(read(band), band)
     return out
 
 
@@ -176,47 +184,86 @@ class _Taps(NamedTuple):
         return cls(first - data_start, weights.astype(np.float32))
 
     def average_rows(self, data: Floats | Pixels) -> Floats:
-        """Average (h, ...) data along its first axis to (n, ...) float32."""
+        """Average (h, w, 3) data along y to (n, w, 3) float32."""
         total = np.zeros((len(self.first), *data.shape[1:]), np.float32)
-        shape = (-1,) + (1,) * (data.ndim - 1)
         for tap in range(self.weights.shape[1]):
             px = np.clip(self.first + tap, 0, len(data) - 1)
-            total += data[px] * self.weights[:, tap].reshape(shape)
+            total += data[px] * self.weights[:, tap, None, None]
         return total
 
-    def average_columns(self, pixels: Pixels) -> Floats:
-        """Average (h, w, 3) pixels along x to (h, n, 3) float32."""
-        turned = np.ascontiguousarray(pixels.transpose(1, 0, 2))
-        return self.average_rows(turned).transpose(1, 0, 2)
+    def average_columns(self, data: Floats) -> Floats:
+        """Average (h, w, 3) data along x to (h, n, 3) float32."""
+        total = np.zeros((data.shape[0], len(self.first), 3), np.float32)
+        for tap in range(self.weights.shape[1]):
+            px = np.clip(self.first + tap, 0, data.shape[1] - 1)
+            total += np.take(data, px, axis=1) * self.weights[None, :, tap, None]
+        return total
 
 
-class _Bands:
-    """Adds bands of rows to the rows of the result that they cover.
+class _WholeSteps:
+    """Writes bands to a result of which each row covers a whole number of rows.
 
-    A row of the result that straddles two bands is carried over from one to the next.
+    Rows that are left over at the end of a band are carried over to the next.
     """
 
-    def __init__(self, window: Window, size: Size) -> None:
+    def __init__(self, step: int, out: Pixels) -> None:
+        self._step = step
+        self._out = out
+        self._done = 0
+        self._left: Pixels | None = None
+
+    def add(self, pixels: Pixels, band: Box) -> None:
+        """Take the pixels of the next band."""
+        del band
+        if self._left is not None and len(self._left):
+            pixels = np.concatenate([self._left, pixels])
+        rows = len(pixels) // self._step
+        if rows:
+            size = Size(self._out.shape[1], rows)
+            self._out[self._done : self._done + rows] = _by_area(pixels[: rows * self._step], size)
+            self._done += rows
+        self._left = pixels[rows * self._step :].copy()
+
+
+class _AnySteps:
+    """Writes bands to a result whose rows and columns may cover fractions of pixels.
+
+    A row of the result that straddles two bands is carried over as a partial sum.
+    """
+
+    def __init__(self, window: Window, hull: Box, out: Pixels) -> None:
         self._window = window
-        self._rows = size.height
-        self._step = window.height / size.height
+        self._out = out
+        self._step = window.height / len(out)
         self._done = 0
         self._carry: Floats | None = None
+        width = out.shape[1]
+        self._columns: _Taps | None = None
+        if not window.has_whole_sides or hull.width < width:
+            self._columns = _Taps.make(window.x, window.width, width, hull.x, hull.right)
 
-    def add(self, data: Floats, band: Box, out: Pixels) -> None:
-        """Add the rows of one band; write the rows of the result that are complete."""
+    def add(self, pixels: Pixels, band: Box) -> None:
+        """Take the pixels of the next band; write the rows that are complete with it."""
         reach = (band.bottom - self._window.y) / self._step
-        complete = min(self._rows, math.floor(reach + WHOLE))
-        touched = min(self._rows, math.ceil(reach - WHOLE))
+        complete = min(len(self._out), math.floor(reach + WHOLE))
+        touched = min(len(self._out), math.ceil(reach - WHOLE))
         if touched <= self._done:
             return
         start = self._window.y + self._done * self._step
         length = (touched - self._done) * self._step
         taps = _Taps.make(start, length, touched - self._done, band.y, band.bottom)
-        rows = taps.average_rows(data)
+        rows = taps.average_rows(pixels)
         if self._carry is not None:
             rows[0] += self._carry
         ready = complete - self._done
-        out[self._done : complete] = np.clip(np.rint(rows[:ready]), 0, 255)
-        self._carry = rows[ready] if touched > complete else None
+        if ready:
+            averaged = self._average_columns(rows[:ready])
+            self._out[self._done : complete] = np.clip(np.rint(averaged), 0, 255)
+        self._carry = rows[ready].copy() if touched > complete else None
         self._done = complete
+
+    def _average_columns(self, rows: Floats) -> Floats:
+        if self._columns is not None:
+            return self._columns.average_columns(rows)
+        size = (self._out.shape[1], len(rows))
+        return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_AREA), np.float32)
