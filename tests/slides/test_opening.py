@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from PIL import Image
 
@@ -19,6 +21,7 @@ from wsistore.errors import (
     MetadataError,
     ResolutionError,
     SourceAccessError,
+    SourceChangedError,
     SourceNotFoundError,
     UnsupportedSlideError,
     UsageError,
@@ -373,3 +376,60 @@ def test_thumbnails_of_no_size(max_size: Any, slide_factory: Make) -> None:
 def test_names_have_no_extension(path: str, name: str, slide_factory: Make) -> None:
     with wsistore.open_slide(slide_factory().path) as slide:
         assert Slide(slide._container, path).name == name
+
+
+# Objects
+
+
+def _bucket(*names: str, data: bytes) -> Any:
+    store = obstore.store.MemoryStore()
+    for name in names:
+        obstore.put(store, name, data)
+    return store
+
+
+def test_an_object_is_opened_and_its_credentials_are_not_shown(slide_factory: Make) -> None:
+    written = slide_factory()
+    store = _bucket("slide.svs", data=written.path.read_bytes())
+    url = "s3://key:secret@bucket/slide.svs?signature=hidden"
+    with wsistore.open_slide(url, store=store) as slide:
+        assert slide.path == "s3://bucket/slide.svs"
+        assert slide.name == "slide"
+        got = slide.read_region((100, 100), 0, (300, 200))
+        assert np.array_equal(got, written.level_pixels(0)[100:300, 100:400])
+
+
+def test_plain_images_may_be_objects(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), (10, 20, 30)).save(tmp_path / "a.png")
+    store = _bucket("a.png", data=(tmp_path / "a.png").read_bytes())
+    with wsistore.open_slide("s3://bucket/a.png", store=store) as slide:
+        assert slide.read_region((0, 0), 0, (1, 1)).tolist() == [[[10, 20, 30]]]
+
+
+def test_objects_that_are_none_and_objects_that_are_no_slides() -> None:
+    store = _bucket("notes.txt", data=b"no slide at all")
+    with pytest.raises(SourceNotFoundError, match=r"gone\.svs"):
+        wsistore.open_slide("s3://bucket/gone.svs", store=store)
+    with pytest.raises(UnsupportedSlideError, match=r"s3://bucket/notes\.txt .*it is text"):
+        wsistore.open_slide("s3://bucket/notes.txt", store=store)
+    with pytest.raises(UnsupportedSlideError, match="a folder without a slide"):
+        wsistore.open_slide("s3://bucket/folder/", store=store)
+
+
+def test_a_store_made_here_opens_by_the_registered_format(
+    slide_factory: Make, tmp_path: Path
+) -> None:
+    written = slide_factory()
+    path = tmp_path / "slide.ome.zarr"
+    wsistore.convert(written.path, path)
+    with wsistore.open_slide(path) as slide:
+        assert slide.format == "ome-zarr"
+        assert slide.name == "slide"
+        for level in range(2):
+            whole = slide.read_region((0, 0), level, slide.levels[level].size)
+            assert np.array_equal(whole, written.level_pixels(level))
+        text = pickle.dumps(slide)
+    assert pickle.loads(text).size == written.size
+    (path / "zarr.json").write_bytes((path / "zarr.json").read_bytes() + b" ")
+    with pytest.raises(SourceChangedError):
+        pickle.loads(text)

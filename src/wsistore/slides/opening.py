@@ -113,12 +113,15 @@ def open_slide(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a path holds: its first bytes, or that it is a folder."""
+    """What a path holds: its first bytes, or that it is (or may be) a folder.
+
+    `absence` is the error of a URL that names no object, but perhaps a store of objects.
+    """
 
     path: str
-    head: bytes
-    is_folder: bool
-    size: int
+    head: bytes = b""
+    is_folder: bool = True
+    absence: SourceNotFoundError | None = None
 
 
 def _look(path: str, options: Mapping[str, Any]) -> _Found:
@@ -129,17 +132,16 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
     SourceError
         If there is nothing, or it may not be read.
     """
-    if not is_url(path) and os.path.isdir(path):  # noqa: PTH112 (Path has no NUL bytes)
-        return _Found(path, b"", True, 0)
+    if path.endswith("/") if is_url(path) else os.path.isdir(path):  # noqa: PTH112 (NUL bytes)
+        return _Found(path)
     try:
         source = open_source(path, **options)
-    except SourceNotFoundError:
-        # Object stores have no folders: there may be a store of objects under this name.
+    except SourceNotFoundError as error:
         if not is_url(path):
             raise
-        return _Found(path, b"", True, 0)
+        return _Found(path, absence=error)
     try:
-        return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), False, source.size)
+        return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), is_folder=False)
     finally:
         source.close()
 
@@ -156,7 +158,7 @@ def _open_container(path: str, name: str | None, options: Mapping[str, Any]) -> 
             return candidate.open(path, **options)
         except (UnsupportedSlideError, DependencyError) as error:
             refusals.append(error)
-    raise _unsupported(found, refusals)
+    raise found.absence or _unsupported(found, refusals)
 
 
 def _candidates(found: _Found) -> Iterator[Format]:
@@ -262,8 +264,6 @@ def _unsupported(found: _Found, refusals: Sequence[WsistoreError]) -> Unsupporte
     said = [error.message.removeprefix(f"{name}: ") for error in refusals]
     if not found.is_folder:
         said.insert(0, describe_head(found.head))
-    elif is_url(found.path):
-        said.insert(0, "there is no such object, nor a store of this name")
     else:
         said.insert(0, "it is a folder without a slide")
     return UnsupportedSlideError(
