@@ -59,7 +59,7 @@ class Bucket:
         UsageError
             If there is no such scheme, or an option is unknown.
         """
-        from obstore.store import from_url  # noqa: PLC0415 (only who reads remotely pays)
+        from obstore.store import from_url
 
         options = dict(options)
         if "store" in options:
@@ -120,7 +120,7 @@ class ObjectSource(Source):
     """
 
     def __init__(self, bucket: Bucket, key: str) -> None:
-        import obstore  # noqa: PLC0415
+        import obstore
 
         self.name = f"{bucket.name}/{key}"
         self._bucket = bucket
@@ -168,7 +168,7 @@ class ObjectSource(Source):
         wsistore.errors.SourceChangedError
             If its size or ETag is another.
         """
-        import obstore  # noqa: PLC0415
+        import obstore
 
         self._compare(self._bucket.call(self.name, obstore.head, self._key))
 
@@ -229,7 +229,7 @@ class ObjectFolder(Folder):
 
     def list_names(self, prefix: str = "") -> list[str]:
         """Return the names directly under a prefix, sorted; folders end with ``/``."""
-        import obstore  # noqa: PLC0415
+        import obstore
 
         prefix = check_prefix(prefix)
         found = self._bucket.call(
@@ -285,19 +285,19 @@ def _basic(parts: SplitResult) -> str:
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
-    from obstore.exceptions import BaseError  # noqa: PLC0415
+    from obstore.exceptions import BaseError
 
     return BaseError, OSError, ValueError
 
 
 def _get_range(store: Any, key: str, start: int, stop: int) -> tuple[memoryview, Mapping[str, Any]]:
-    import obstore  # noqa: PLC0415
+    import obstore
 
     answer = obstore.get(store, key, options={"range": (start, stop)})
     return memoryview(answer.bytes()), answer.meta
 
 
 def _get_all(store: Any, key: str) -> bytes:
-    import obstore  # noqa: PLC0415
+    import obstore
 
     return bytes(obstore.get(store, key).bytes())

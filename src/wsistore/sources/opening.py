@@ -35,7 +35,7 @@ def open_source(path_or_url: str | os.PathLike[str], **options: Any) -> Source:
         If the scheme or an option is unknown.
     """
     if is_url(path_or_url):
-        from wsistore.sources.objects import open_object  # noqa: PLC0415
+        from wsistore.sources.objects import open_object
 
         return open_object(os.fspath(path_or_url), options)
     _refuse(options)
@@ -56,7 +56,7 @@ def open_folder(path_or_url: str | os.PathLike[str], **options: Any) -> Folder:
         If the scheme or an option is unknown.
     """
     if is_url(path_or_url):
-        from wsistore.sources.objects import open_objects  # noqa: PLC0415
+        from wsistore.sources.objects import open_objects
 
         return open_objects(os.fspath(path_or_url), options)
     _refuse(options)
