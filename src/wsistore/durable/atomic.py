@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 from wsistore.durable.failures import write_error
+from wsistore.errors import WsistoreError
 
 TEMP_SUFFIX = ".wsistore-tmp"
 """Ends the name of a file that is being written; a killed run may leave some behind."""
 
 _PIECES = 1024
 """Buffers given to one ``writev``: as many as Linux takes."""
+
+_BATCH_BYTES = 512 << 10
+"""Bytes given to one ``writev``, as soon as there are so many: less than a core's cache."""
 
 Data = bytes | bytearray | memoryview
 
@@ -32,7 +35,8 @@ def atomic_write(
     path : path
         The file; its folder must exist.
     data : bytes-like, or iterable of bytes-like
-        What to write; pieces are written one after another without joining them.
+        What to write; pieces are written one after another without joining them, as
+        they come. An error that the iterable raises goes through, and no file is made.
     sync : bool
         Whether to wait until the bytes are on the disk. Without, the file is whole after
         the death of the process, but maybe not after the machine's.
@@ -57,6 +61,8 @@ def atomic_write(
         if sync:
             sync_folder(folder)
     except OSError as error:
+        if isinstance(error, WsistoreError):  # of the iterable that gives the pieces
+            raise
         raise write_error(error, path) from error
 
 
@@ -86,9 +92,19 @@ def write_all(fd: int, data: Data) -> None:
 
 
 def _write_pieces(fd: int, pieces: Iterable[Data]) -> None:
-    waiting = iter(pieces)
-    while some := list(islice(waiting, _PIECES)):
-        _write_views(fd, [_as_bytes(piece) for piece in some])
+    """Write pieces as they come, many at a time but while they are still in the cache."""
+    waiting: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        view = _as_bytes(piece)
+        waiting.append(view)
+        size += len(view)
+        if size >= _BATCH_BYTES or len(waiting) == _PIECES:
+            _write_views(fd, waiting)
+            waiting.clear()
+            size = 0
+    if waiting:
+        _write_views(fd, waiting)
 
 
 def _as_bytes(piece: Data) -> bytes | memoryview:
