@@ -3,62 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.geometry import Box
 from wsistore.pyramid.layout import CRC_BYTES
-from wsistore.pyramid.shardfile import Piece, ShardSum, write_in_folders
+from wsistore.pyramid.shardfile import Chunk, ShardSum, write_in_folders
 
 
-class ChunkFiles:
-    """Collects the chunks of a block, and writes each as ``folder/row/column``.
+def write_chunk_files(folder: str, block: Box, columns: int, chunks: Iterable[Chunk]) -> ShardSum:
+    """Write each chunk of a block as ``folder/row/column``, whole or not at all.
 
     Parameters
     ----------
     folder : str
         Folder of the plane: ``STORE/0/0`` for level 0.
-    row, column : int
-        First chunk of the block, in chunks of the level.
+    block : Box
+        Columns and rows of chunks of the level.
     columns : int
-        Columns of a whole block.
+        Columns that slots count by: those of a whole block.
+    chunks : iterable of Chunk
+        In ascending order of their slots.
+
+    Raises
+    ------
+    wsistore.errors.StoreWriteError
+        If the disk is full, or writing is not permitted.
     """
-
-    def __init__(self, folder: str, row: int, column: int, columns: int) -> None:
-        self._folder = folder
-        self._row, self._column, self._columns = row, column, columns
-        self._chunks: list[tuple[int, tuple[Piece, ...], int]] = []
-
-    @property
-    def chunk_count(self) -> int:
-        """Number of chunks so far."""
-        return len(self._chunks)
-
-    def add(self, slot: int, pieces: tuple[Piece, ...], crc: int) -> None:
-        """Append a chunk; see `ShardBuilder.add`."""
-        self._chunks.append((slot, pieces, crc))
-
-    def write(self) -> ShardSum:
-        """Write each chunk under its name, whole or not at all; folders are made.
-
-        Raises
-        ------
-        wsistore.errors.StoreWriteError
-            If the disk is full, or writing is not permitted.
-        """
-        total = _Total()
-        for slot, pieces, crc in self._chunks:
-            row, column = divmod(slot, self._columns)
-            name = f"{self._row + row}/{self._column + column}"
-            write_in_folders(f"{self._folder}/{name}", list(pieces))
-            total.add(name, sum(map(len, pieces)), crc)
-        return total.sum()
+    total = _Total()
+    for slot, pieces, crc in chunks:
+        row, column = divmod(slot, columns)
+        name = f"{block.y + row}/{block.x + column}"
+        write_in_folders(f"{folder}/{name}", pieces)
+        total.add(name, sum(map(len, pieces)), crc)
+    return total.sum()
 
 
 def check_chunk_files(folder: str, block: Box) -> ShardSum:
-    """Read all chunk files of a block, and sum them up as `ChunkFiles.write` did.
+    """Read all chunk files of a block, and sum them up as `write_chunk_files` did.
 
     Zarr v2 chunks carry no checksum, so only the sum of the block can tell that a chunk
     is damaged, not which.

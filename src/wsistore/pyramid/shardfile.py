@@ -12,9 +12,11 @@ every chunk its offset and length, or 2^64-1 twice where it is missing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +31,24 @@ from wsistore.pyramid.layout import (
 )
 
 Piece = bytes | memoryview
+
+
+class Chunk(NamedTuple):
+    """An encoded chunk on its way into a store.
+
+    Parameters
+    ----------
+    slot : int
+        Its place in the shard, row by row.
+    pieces : tuple of bytes-like
+        Its bytes, to be written one after another.
+    crc : int
+        crc32c of all of them.
+    """
+
+    slot: int
+    pieces: tuple[Piece, ...]
+    crc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +71,11 @@ class ShardSum:
     chunks: int
 
 
-class ChunkSink(Protocol):
-    """What takes the encoded chunks of a shard: one file, or (Zarr v2) a file for each."""
+def write_shard_file(path: str, slots: int, chunks: Iterable[Chunk]) -> ShardSum:
+    """Write a shard from its chunks as they come, whole or not at all; folders are made.
 
-    @property
-    def chunk_count(self) -> int:
-        """Number of chunks so far."""
-        ...
-
-    def add(self, slot: int, pieces: tuple[Piece, ...], crc: int) -> None:
-        """Append a chunk; see `ShardBuilder.add`."""
-        ...
-
-    def write(self) -> ShardSum:
-        """Write what was collected; see `ShardBuilder.write`."""
-        ...
-
-
-class ShardBuilder:
-    """Collects encoded chunks, and writes them as one shard without joining them.
+    Chunks are written while they are still in the processor's cache, so no more than a
+    few are held at a time. A shard without a chunk is not written.
 
     Parameters
     ----------
@@ -77,55 +83,52 @@ class ShardBuilder:
         The file to be.
     slots : int
         Number of inner chunks of the shard, missing ones counted.
-    """
+    chunks : iterable of Chunk
+        In ascending order of their slots. What it raises goes through, and no file is
+        made.
 
-    def __init__(self, path: str, slots: int) -> None:
-        self._path = path
+    Raises
+    ------
+    wsistore.errors.StoreWriteError
+        If the disk is full, or writing is not permitted.
+    """
+    shard = _Shard(slots)
+    pieces = shard.pieces(chunks)
+    first = next(pieces, None)
+    if first is None:
+        return ShardSum(0, 0, 0)
+    write_in_folders(path, chain((first,), pieces))
+    return shard.sum
+
+
+class _Shard:
+    """Lays chunks one behind another, and the index behind them."""
+
+    def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._pieces: list[Piece] = []
         self._taken: list[int] = []
         self._lengths: list[int] = []
         self._sums: list[bytes] = []
+        self.sum = ShardSum(0, 0, 0)
 
-    @property
-    def chunk_count(self) -> int:
-        """Number of chunks so far."""
-        return len(self._taken)
-
-    def add(self, slot: int, pieces: tuple[Piece, ...], crc: int) -> None:
-        """Append a chunk.
-
-        Parameters
-        ----------
-        slot : int
-            Its place in the shard, row by row; ascending.
-        pieces : tuple of bytes-like
-            Its bytes, to be written one after another.
-        crc : int
-            crc32c of all of them.
-        """
-        checksum = crc.to_bytes(CRC_BYTES, "little")
-        self._pieces += pieces
-        self._pieces.append(checksum)
-        self._taken.append(slot)
-        self._lengths.append(sum(map(len, pieces)) + CRC_BYTES)
-        self._sums.append(checksum)
-
-    def write(self) -> ShardSum:
-        """Write the shard under its name, whole or not at all; folders are made.
-
-        Raises
-        ------
-        wsistore.errors.StoreWriteError
-            If the disk is full, or writing is not permitted.
-        """
-        index = self._index()
-        write_in_folders(self._path, [*self._pieces, index])
-        return ShardSum(
-            sum(self._lengths) + len(index),
-            crc32c(b"".join([*self._sums, index])),
-            self.chunk_count,
-        )
+    def pieces(self, chunks: Iterable[Chunk]) -> Iterator[Piece]:
+        """Yield all bytes of the shard; nothing where there is no chunk."""
+        for slot, pieces, crc in chunks:
+            checksum = crc.to_bytes(CRC_BYTES, "little")
+            length = CRC_BYTES
+            for piece in pieces:
+                length += len(piece)
+                yield piece
+            yield checksum
+            self._taken.append(slot)
+            self._lengths.append(length)
+            self._sums.append(checksum)
+        if self._taken:
+            index = self._index()
+            size = sum(self._lengths) + len(index)
+            crc = crc32c(b"".join([*self._sums, index]))
+            self.sum = ShardSum(size, crc, len(self._taken))
+            yield index
 
     def _index(self) -> bytes:
         offsets = np.zeros(self._slots, np.int64)
@@ -136,7 +139,7 @@ class ShardBuilder:
         return encode_shard_index(offsets, counts)
 
 
-def write_in_folders(path: str, pieces: list[Piece]) -> None:
+def write_in_folders(path: str, pieces: Iterable[Piece]) -> None:
     """Write a file atomically, and make its folders where they are missing.
 
     Raises

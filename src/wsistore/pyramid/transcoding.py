@@ -21,7 +21,7 @@ from wsistore.pyramid.coding import (
 )
 from wsistore.pyramid.options import LOSSLESS
 from wsistore.pyramid.planning import LevelPlan
-from wsistore.pyramid.shardfile import ChunkSink
+from wsistore.pyramid.shardfile import Chunk
 
 FILL = 255
 """White, as the glass is; also what missing chunks read as."""
@@ -37,11 +37,10 @@ def transcode(
     plan: LevelPlan,
     shard: Box,
     read: ReadPixels,
-    sink: ChunkSink,
     *,
     tile_height: int | None = None,
-) -> int:
-    """Encode the chunks of one shard from pixels.
+) -> Iterator[Chunk]:
+    """Encode the chunks of one shard from pixels, band by band.
 
     Chunks that are wholly white are left out by lossless codecs, for they read the same.
 
@@ -53,31 +52,26 @@ def transcode(
         The shard clipped to the level, in level px.
     read : callable
         ``read(box)`` gives the pixels of a box of the level, (h, w, 3) uint8.
-    sink : ChunkSink
-        Where the chunks go.
     tile_height : int, optional
         Height of the source's tiles in px of the level, so that bands end between tiles
         where that can be, and each tile is decoded once.
 
-    Returns
-    -------
-    int
-        Bytes of pixels that were read.
+    Yields
+    ------
+    Chunk
+        Row by row.
     """
     encode_chunk = chunk_encoder(plan.codec, plan.quality)
     skips_white = plan.codec in LOSSLESS
     columns = plan.shard_chunks.width
-    bytes_in = 0
     for band in _bands(plan, shard, tile_height):
         pixels = read(band)
-        bytes_in += pixels.nbytes
         first = (band.y - shard.y) // plan.chunk.height * columns
         for row, column, chunk in _chunks(pixels, plan.chunk):
             if skips_white and is_white(chunk):
                 continue
             encoded = encode_chunk(chunk)
-            sink.add(first + row * columns + column, (encoded,), crc32c(encoded))
-    return bytes_in
+            yield Chunk(first + row * columns + column, (encoded,), crc32c(encoded))
 
 
 def _bands(plan: LevelPlan, shard: Box, tile_height: int | None) -> Iterator[Box]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 from wsistore.errors import SourceChangedError
 from wsistore.geometry import Box
-from wsistore.pyramid.chunkfiles import ChunkFiles, check_chunk_files
+from wsistore.pyramid.chunkfiles import check_chunk_files, write_chunk_files
 from wsistore.pyramid.copying import LeftOut, TileCopier
 from wsistore.pyramid.options import BadTilePolicy, NgffVersion
 from wsistore.pyramid.planning import LevelPlan
 from wsistore.pyramid.reader import OmeZarr
-from wsistore.pyramid.shardfile import ChunkSink, ShardBuilder, ShardSum, check_shard
+from wsistore.pyramid.shardfile import Chunk, ShardSum, check_shard, write_shard_file
 from wsistore.pyramid.transcoding import Pixels, halve, transcode
 from wsistore.slides import Slide, open_slide
 from wsistore.sources import open_folder
@@ -90,6 +91,11 @@ class ShardTask:
         whole = Box(self.column * width, self.row * height, width, height)
         return whole.intersect(Box(0, 0, *self.level.size))
 
+    @property
+    def chunks(self) -> Box:
+        """Columns and rows of the level's chunks that are in the shard."""
+        return _chunks(self.level, self.row, self.column)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardReceipt:
@@ -146,10 +152,8 @@ def unit_key(level: LevelPlan, version: NgffVersion, row: int, column: int) -> s
     """Return the name of a shard, or of a block of chunk files in NGFF 0.4."""
     if version == "0.5":
         return f"{level.index}/c/0/{row}/{column}"
-    columns, rows = level.shard_chunks
-    grid = level.grid
-    y, x = row * rows, column * columns
-    return f"{level.index}/0/{y}-{min(grid.height, y + rows)}/{x}-{min(grid.width, x + columns)}"
+    block = _chunks(level, row, column)
+    return f"{level.index}/0/{block.y}-{block.bottom}/{block.x}-{block.right}"
 
 
 def check_unit(
@@ -165,8 +169,13 @@ def check_unit(
     columns, rows = level.shard_chunks
     if version == "0.5":
         return check_shard(f"{root}/{unit_key(level, version, row, column)}", columns * rows)
-    block = Box(column * columns, row * rows, columns, rows)
-    return check_chunk_files(f"{root}/{level.index}/0", block.intersect(Box(0, 0, *level.grid)))
+    return check_chunk_files(f"{root}/{level.index}/0", _chunks(level, row, column))
+
+
+def _chunks(level: LevelPlan, row: int, column: int) -> Box:
+    columns, rows = level.shard_chunks
+    whole = Box(column * columns, row * rows, columns, rows)
+    return whole.intersect(Box(0, 0, *level.grid))
 
 
 def write_shard(task: ShardTask) -> ShardReceipt:
@@ -179,9 +188,11 @@ def write_shard(task: ShardTask) -> ShardReceipt:
     wsistore.errors.WsistoreError
         If tiles or pixels can't be had, or the shard can't be written.
     """
-    sink = _sink(task)
-    bytes_in, left_out = (_copy if task.level.copies else _transcode)(task, sink)
-    found = sink.write() if sink.chunk_count else ShardSum(0, 0, 0)
+    left_out = LeftOut()
+    chunks = (_copied if task.level.copies else _transcoded)(task, left_out)
+    found = _write(task, chunks)
+    if task.level.pixels == "slide":
+        _note_painted(slide_of(task.slide), task, left_out)
     return ShardReceipt(
         key=task.key,
         level=task.level.index,
@@ -192,7 +203,7 @@ def write_shard(task: ShardTask) -> ShardReceipt:
         tiles=found.chunks,
         missing=left_out.missing,
         damaged=tuple(left_out.damaged),
-        bytes_in=bytes_in,
+        bytes_in=left_out.bytes_in,
     )
 
 
@@ -227,37 +238,32 @@ def _copier(ref: SlideRef, source_level: int, codec: str, policy: BadTilePolicy)
     return TileCopier(table, codec, f"{slide.name}: level {source_level}", policy)
 
 
-def _sink(task: ShardTask) -> ChunkSink:
+def _write(task: ShardTask, chunks: Iterator[Chunk]) -> ShardSum:
     columns, rows = task.level.shard_chunks
     if task.format == "0.5":
-        return ShardBuilder(f"{task.root}/{task.key}", columns * rows)
-    return ChunkFiles(
-        f"{task.root}/{task.level.index}/0", task.row * rows, task.column * columns, columns
-    )
+        return write_shard_file(f"{task.root}/{task.key}", columns * rows, chunks)
+    return write_chunk_files(f"{task.root}/{task.level.index}/0", task.chunks, columns, chunks)
 
 
-def _copy(task: ShardTask, sink: ChunkSink) -> tuple[int, LeftOut]:
+def _copied(task: ShardTask, left_out: LeftOut) -> Iterator[Chunk]:
     level = task.level
     copier = _copier(task.slide, level.source_level, level.codec, task.on_bad_tile)
-    columns, rows = level.shard_chunks
-    tiles = Box(task.column * columns, task.row * rows, columns, rows)
-    return copier.copy(tiles.intersect(Box(0, 0, *level.grid)), columns, sink)
+    return copier.chunks(task.chunks, level.shard_chunks.width, left_out)
 
 
-def _transcode(task: ShardTask, sink: ChunkSink) -> tuple[int, LeftOut]:
+def _transcoded(task: ShardTask, left_out: LeftOut) -> Iterator[Chunk]:
     slide = slide_of(task.slide)
     level = task.level
+    left_out.bytes_in = task.box.width * task.box.height * 3
     if level.pixels == "store":
-        return transcode(level, task.box, partial(_halved, slide, level), sink), LeftOut()
+        return transcode(level, task.box, partial(_halved, slide, level))
     table = slide.tile_table(level.source_level)
-    bytes_in = transcode(
+    return transcode(
         level,
         task.box,
         partial(_pixels, slide, level, task.on_bad_tile),
-        sink,
         tile_height=None if table is None else table.tile_size.height,
     )
-    return bytes_in, _painted(slide, task)
 
 
 def _pixels(slide: Slide, level: LevelPlan, on_bad_tile: BadTilePolicy, box: Box) -> Pixels:
@@ -271,12 +277,11 @@ def _halved(slide: Slide, level: LevelPlan, box: Box) -> Pixels:
     return halve(slide.read_level(level.source_level, double.intersect(bounds), threads=1))
 
 
-def _painted(slide: Slide, task: ShardTask) -> LeftOut:
-    """Return the bad tiles of the source whose first pixel lies in the shard.
+def _note_painted(slide: Slide, task: ShardTask, left_out: LeftOut) -> None:
+    """Note the bad tiles of the source whose first pixel lies in the shard.
 
     So each is counted once, though it may reach into several shards.
     """
-    left_out = LeftOut()
     box = task.box
     tile = slide.levels[task.level.source_level].tile_size or (1, 1)
     for bad in slide.bad_tiles:
@@ -290,4 +295,3 @@ def _painted(slide: Slide, task: ShardTask) -> LeftOut:
         else:
             left_out.damaged.append((bad.column, bad.row, bad.reason))
     left_out.damaged.sort()
-    return left_out
