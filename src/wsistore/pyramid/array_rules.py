@@ -66,6 +66,8 @@ def _check_v3(document: Mapping[str, Any], axes: Sequence[str], out: Findings) -
     if not out.must(is_list(codecs, Mapping), "codecs", "codecs must be a list, not empty"):
         return
     for codec in document["codecs"]:
+        name = codec.get("name")
+        out.must(isinstance(name, str), "codecs", f"a codec must have a name, it is {name!r}")
         if codec.get("name") == "sharding_indexed":
             _check_sharding(_part(codec, "configuration"), document, out)
 

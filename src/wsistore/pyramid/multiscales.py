@@ -12,17 +12,38 @@ from typing import Any
 from wsistore.errors import CorruptSlideError, UnsupportedSlideError
 from wsistore.geometry import Size, snap_downsample
 
-MICROMETERS: Mapping[str, float] = {
-    "angstrom": 1e-4,
+NGFF_LENGTHS: Mapping[str, float] = {
+    "yoctometer": 1e-18,
+    "zeptometer": 1e-15,
+    "attometer": 1e-12,
+    "femtometer": 1e-9,
     "picometer": 1e-6,
+    "angstrom": 1e-4,
     "nanometer": 1e-3,
     "micrometer": 1.0,
     "millimeter": 1e3,
     "centimeter": 1e4,
     "decimeter": 1e5,
     "meter": 1e6,
+    "hectometer": 1e8,
+    "kilometer": 1e9,
+    "megameter": 1e12,
+    "gigameter": 1e15,
+    "terameter": 1e18,
+    "petameter": 1e21,
+    "exameter": 1e24,
+    "zettameter": 1e27,
+    "yottameter": 1e30,
+    "parsec": 3.0856775814913673e22,
     "inch": 25400.0,
-    # Not in the recommended list of NGFF, but met:
+    "foot": 304800.0,
+    "yard": 914400.0,
+    "mile": 1609344000.0,
+}
+"""µm per unit of length, for all that NGFF lists."""
+
+MICROMETERS: Mapping[str, float] = {
+    **NGFF_LENGTHS,
     "nm": 1e-3,
     "µm": 1.0,
     "um": 1.0,
@@ -31,7 +52,7 @@ MICROMETERS: Mapping[str, float] = {
     "cm": 1e4,
     "m": 1e6,
 }
-"""µm per unit of length, by the names of NGFF."""
+"""The same, and names that are met although NGFF does not list them."""
 
 VERSIONS = ("0.4", "0.5")
 

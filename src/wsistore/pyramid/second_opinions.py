@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -51,8 +52,15 @@ def ask_yaozarrs(path: str, image: Group, out: Findings) -> None:
 
 
 def _ask(question: Callable[[], object], code: str, out: Findings) -> None:
-    try:
-        question()
-    except _SAID_NO as error:
-        said = " ".join(str(error).split())
-        out.must(False, code, f"{type(error).__name__}: {said[:_LONGEST]}")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            question()
+        except _SAID_NO as error:
+            out.must(False, code, f"{type(error).__name__}: {_shortened(error)}")
+    for warning in warned:
+        out.should(False, code, _shortened(warning.message))
+
+
+def _shortened(message: object) -> str:
+    return " ".join(str(message).split())[:_LONGEST]

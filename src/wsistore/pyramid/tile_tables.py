@@ -101,7 +101,15 @@ class ZarrTileTable(TileTable):
         return TileRefs(parts.astype(np.int32), offsets, counts)
 
     def source(self, part: int) -> Source:
-        """Return the object with this number; see `TileTable.source`."""
+        """Return the object with this number; see `TileTable.source`.
+
+        An object that is absent, as one without a tile is, has no bytes.
+
+        Raises
+        ------
+        CorruptSlideError
+            If it is absent and must not be.
+        """
         found = self._sources.get(part)
         if found is None:
             found = self._open(part)
@@ -116,7 +124,16 @@ class ZarrTileTable(TileTable):
     def _open(self, part: int) -> Source:
         if part == self._constant:
             return BytesSource(constant_block(self.layout), "a chunk of the fill value")
-        return self._folder.source(self._key(part))
+        key = self._key(part)
+        try:
+            return self._folder.source(key)
+        except SourceNotFoundError:
+            if not self._expected(key):
+                return BytesSource(b"", key)
+        raise CorruptSlideError(
+            f"{self._folder.name}: object {key} is gone, the store was written with it",
+            hint="Copy or convert the store again.",
+        )
 
     def _key(self, part: int) -> str:
         row, column = divmod(part, self.layout.shard_grid.width)
@@ -140,19 +157,14 @@ class ZarrTileTable(TileTable):
         return self._indexes.get(part) or self._read_index(part)
 
     def _read_index(self, part: int) -> Index:
-        key = self._key(part)
-        try:
-            source = self.source(part)
-        except SourceNotFoundError:
-            if self._expected(key):
-                raise CorruptSlideError(
-                    f"{self._folder.name}: object {key} is gone, the store was written with it",
-                    hint="Copy or convert the store again.",
-                ) from None
+        source = self.source(part)
+        if isinstance(source, BytesSource):
             chunks = self.layout.shard_chunks
             nothing = np.zeros(chunks.width * chunks.height, np.int64)
             return nothing, nothing
         if not self.layout.sharded:
+            if not source.size:
+                raise CorruptSlideError(f"chunk {source.name} has 0 bytes")
             return np.zeros(1, np.int64), np.full(1, source.size, np.int64)
         return self._read_shard_index(source)
 

@@ -18,7 +18,7 @@ from wsistore.errors import CorruptSlideError, SlideError
 from wsistore.pyramid.array_rules import check_array
 from wsistore.pyramid.findings import Finding, Findings, is_list
 from wsistore.pyramid.groups import Group, find_image, parse_json
-from wsistore.pyramid.multiscales import MICROMETERS
+from wsistore.pyramid.multiscales import NGFF_LENGTHS
 from wsistore.pyramid.second_opinions import ask_ome_zarr_models, ask_yaozarrs
 from wsistore.sources import Folder, is_url, open_folder
 
@@ -152,7 +152,7 @@ def _check_axis(axis: Mapping[str, Any], out: Findings) -> None:
         return
     if out.should(unit, "unit", f"axis {name!r} has no unit, so pixels have no size"):
         out.should(
-            unit in MICROMETERS and len(str(unit)) > 2 and unit != "micron",
+            isinstance(unit, str) and unit in NGFF_LENGTHS,
             "unit",
             f"unit {unit!r} of axis {name!r} is no name of a length that NGFF lists",
         )
