@@ -156,7 +156,7 @@ class EntropySegmenter(Classical):
         Side of the square around a px, odd, px.
     value : float or None
         Entropy in bits (of 32 greys) from which there is tissue; None: Otsu's threshold,
-        kept within 1.5 to 3 bits.
+        kept within 1.5 to 2 bits.
     close_um, open_um : float
         Radii of closing and opening, µm.
     """
@@ -179,7 +179,7 @@ class EntropySegmenter(Classical):
         if limit is None:
             steps = np.minimum(entropy * 50, 255).astype(np.uint8)
             found = otsu(np.bincount(steps.ravel(), minlength=256))[0] / 50
-            limit = min(max(found, 1.5), 3.0)
+            limit = min(max(found, 1.5), 2.0)
         return opened(closed(entropy > limit, self.close_um / mpp), self.open_um / mpp)
 
 

@@ -122,5 +122,6 @@ class IntegralImage:
         area: NDArray[np.int64] = self._sums.take(at) * (unit - right_part)
         area += self._sums.take(at + 1) * right_part
         at = start + left
-        area -= self._sums.take(at) * (unit - left_part) + self._sums.take(at + 1) * left_part
-        return area
+        left_area: NDArray[np.int64] = self._sums.take(at) * (unit - left_part)
+        left_area += self._sums.take(at + 1) * left_part
+        return area - left_area

@@ -33,6 +33,7 @@ Planes = tuple[Floats, Floats, Floats]
 
 _NEUTRAL = (245.0, 245.0, 245.0)
 """Light of the glass where a slide shows none."""
+_LEAST_PIECE = 0.01
 _LEAST_GLASS = 0.005
 """Fraction of a thumbnail that must be glass to be measured."""
 
@@ -55,7 +56,7 @@ class StainSegmenter(Classical):
     fill_mm2 : float
         Holes up to this area are filled: lumina of fat cells, small glands and vessels.
     least_mm2 : float
-        Pieces below this area are dust.
+        Pieces below this area are dust; on a very small image, those below 1 % of it.
     reject_ink : bool
         Whether blue, green, red, yellow and black ink is left out. Turn it off for stains
         that are blue or green themselves (Masson's trichrome, Alcian blue).
@@ -83,7 +84,8 @@ class StainSegmenter(Classical):
         tissue = closed(candidate, self.close_um / mpp)
         tissue = filled(tissue, self.fill_mm2 * px_of_mm2)
         tissue = opened(tissue & ~written, self.open_um / mpp)
-        tissue = without_small(tissue, self.least_mm2 * px_of_mm2)
+        least = min(self.least_mm2 * px_of_mm2, _LEAST_PIECE * tissue.size)
+        tissue = without_small(tissue, least)
         return _believed(tissue, chroma * candidate, candidate, self.core_chroma)
 
 
@@ -106,7 +108,8 @@ def glass_light(pixels: Thumbnail) -> NDArray[np.float32]:
         if chosen is scanned and near[mode] < 0.5 * bins.sum():
             continue  # no sharp peak: pale tissue rather than glass
         at_mode = chosen & (brightest >= max(0, mode - 3)) & (brightest <= min(255, mode + 3))
-        return np.median(pixels[at_mode], axis=0).astype(np.float32)
+        light: NDArray[np.float32] = np.median(pixels[at_mode], axis=0).astype(np.float32)
+        return light
     return np.array(_NEUTRAL, np.float32)
 
 
