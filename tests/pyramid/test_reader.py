@@ -11,8 +11,10 @@ from typing import Any
 
 import numcodecs
 import numpy as np
+import obstore
 import pytest
 import zarr
+from obstore.store import MemoryStore
 
 from wsistore.codecs import BlockFormat, decode
 from wsistore.errors import (
@@ -638,3 +640,47 @@ def test_fingerprint_of_a_store_with_checksums_is_theirs(write_store: Callable[.
 def test_box_of_a_level_with_tiles_is_refused(write_store: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="tile table"):
         open_ome_zarr(write_store().path).read_pixels(0, Box(0, 0, 1, 1))
+
+
+# Object storage
+
+
+def _uploaded(path: Path) -> Any:
+    memory = MemoryStore()
+    for file in path.rglob("*"):
+        if file.is_file():
+            obstore.put(memory, file.relative_to(path).as_posix(), file.read_bytes())
+    return memory
+
+
+@pytest.mark.parametrize("shard", [None, 2])
+@pytest.mark.parametrize("codec", ["jpeg", "zstd"])
+def test_stores_in_object_storage(
+    write_store: Callable[..., Any], codec: str, shard: int | None
+) -> None:
+    store = write_store(codec, shard=shard, skip={(0, 0), (0, 1), (1, 0), (1, 1)})
+    url = "s3://bucket/made.ome.zarr"
+    with (
+        open_slide(store.path) as local,
+        open_slide(url, store=_uploaded(store.path)) as remote,
+    ):
+        assert remote.fingerprint == local.fingerprint
+        assert remote.tile_table(0) is not None
+        for level in (0, 1):
+            assert (_level(remote, level) == _level(local, level)).all()
+        assert remote.bad_tiles == local.bad_tiles
+
+
+def test_stores_of_others_in_object_storage(tmp_path: Path) -> None:
+    for zarr_format, order, chunks in ((2, "tczyx", (1, 1, 1, 64, 64)), (3, "yxc", (64, 64, 3))):
+        path = tmp_path / f"{order}.zarr"
+        _foreign(path, PIXELS, order, chunks, zarr_format=zarr_format)
+        with open_slide(f"s3://bucket/{order}.zarr", store=_uploaded(path)) as slide:
+            assert slide.tile_table(0) is None
+            assert (_level(slide) == PIXELS).all()
+    sharded = _foreign(
+        tmp_path / "shards.zarr", PIXELS, "yxc", (32, 32, 3), zarr_format=3, shards=(64, 64, 3)
+    )
+    with open_slide("s3://bucket/shards.zarr", store=_uploaded(sharded)) as slide:
+        # zarr asks for byte ranges and for the last bytes of a shard.
+        assert (slide.read_level(0, (40, 30, 20, 10)) == PIXELS[30:40, 40:60]).all()

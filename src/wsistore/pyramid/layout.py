@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from wsistore.codecs import append_crc32c, crc32c
 from wsistore.errors import CorruptSlideError, UsageError
 from wsistore.geometry import Size
 
@@ -173,8 +173,7 @@ def encode_shard_index(offsets: NDArray[np.int64], counts: NDArray[np.int64]) ->
     """
     index = np.stack([offsets, counts], axis=-1).astype("<u8")
     index[np.asarray(counts) == 0] = MISSING
-    data = index.tobytes()
-    return data + google_crc32c.value(data).to_bytes(CRC_BYTES, "little")
+    return append_crc32c(index.tobytes())
 
 
 def shard_index_bytes(grid: tuple[int, int], *, checksum: bool = True) -> int:
@@ -212,7 +211,7 @@ def decode_shard_index(
     if len(data) != expected:
         raise CorruptSlideError(f"index of {name} has {len(data)} bytes, expected {expected}")
     body = data[: grid[0] * grid[1] * ENTRY_BYTES]
-    if checksum and google_crc32c.value(body) != int.from_bytes(data[len(body) :], "little"):
+    if checksum and crc32c(body) != int.from_bytes(data[len(body) :], "little"):
         raise CorruptSlideError(
             f"index of {name} does not match its checksum",
             hint="The store is damaged: copy or convert it again.",
