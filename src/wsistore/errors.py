@@ -16,7 +16,8 @@ what was expected, and what to do about it::
     ├── SlideError            WSI300  this slide can't be used as it is
     │   ├── UnsupportedSlideError  WSI301  not a format, or not a variant, that is read here
     │   ├── CorruptSlideError      WSI302  the container's structure is broken
-    │   └── MetadataError          WSI303  a value is missing or absurd: state it
+    │   ├── MetadataError          WSI303  a value is missing or absurd: state it
+    │   └── AnnotationError        WSI304  an annotation file can't be used as it is
     ├── TileError             WSI400  one encoded tile has no pixels to give
     │   ├── MissingTileError       WSI401  the file holds no bytes for it
     │   ├── DamagedTileError       WSI402  its bytes don't decode to what the slide promises
@@ -138,6 +139,12 @@ class MetadataError(SlideError):
     """A value that is needed is missing or absurd."""
 
     code = "WSI303"
+
+
+class AnnotationError(SlideError):
+    """An annotation file is of no format that is read here, or an element of it is broken."""
+
+    code = "WSI304"
 
 
 class TileError(WsistoreError):

@@ -24,9 +24,7 @@ from wsistore.tissue.mask import TissueMask
 _RGBA = [0, 200, 0, 128]
 
 
-def write_label(
-    mask: TissueMask, store: str | os.PathLike[str], name: str = "tissue"
-) -> None:
+def write_label(mask: TissueMask, store: str | os.PathLike[str], name: str = "tissue") -> None:
     """Write a mask as ``labels/NAME`` into a converted slide, in place of an older one.
 
     The label appears whole or not at all; the slide's own arrays are not touched.
@@ -132,9 +130,7 @@ def _levels(mask: TissueMask, count: int) -> list[TissueMask]:
     return masks
 
 
-def _label_metadata(
-    masks: list[TissueMask], image: dict[str, Any], name: str
-) -> dict[str, Any]:
+def _label_metadata(masks: list[TissueMask], image: dict[str, Any], name: str) -> dict[str, Any]:
     axes = [axis for axis in image["axes"] if axis["name"] in {"y", "x"}]
     names = [axis["name"] for axis in image["axes"]]
     base = image["datasets"][0]["coordinateTransformations"][0]["scale"]
