@@ -1,0 +1,106 @@
+"""Work done ahead: in order, bounded, ended cleanly, errors in their place."""
+
+import threading
+
+import pytest
+
+from wsistore.errors import UsageError
+from wsistore.tiles.prefetching import ahead
+
+
+def ahead_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("wsistore-ahead")]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 100])
+def test_items_come_in_order(depth):
+    assert list(ahead(lambda key: key * key, range(20), depth)) == [k * k for k in range(20)]
+    assert list(ahead(str, [], depth)) == []
+
+
+def test_depth_0_works_in_the_callers_thread_and_others_do_not():
+    here = threading.get_ident()
+    assert set(ahead(lambda _: threading.get_ident(), range(3), 0)) == {here}
+    others = set(ahead(lambda _: threading.get_ident(), range(3), 2))
+    assert len(others) == 1
+    assert here not in others
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_no_more_is_begun_than_depth_items_ahead(depth):
+    begun = []
+    walk = ahead(begun.append, range(50), depth)
+    for seen, _ in enumerate(walk, start=1):
+        assert len(begun) <= seen + depth
+    assert begun == list(range(50))
+
+
+def test_the_next_item_is_made_while_the_caller_works():
+    second_begun = threading.Event()
+
+    def make(key):
+        if key == 1:
+            second_begun.set()
+        return key
+
+    walk = ahead(make, range(3), 1)
+    assert next(walk) == 0
+    assert second_begun.wait(10)
+    walk.close()
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_an_error_comes_in_its_items_place_and_ends_the_walk(depth):
+    made = []
+
+    def make(key):
+        if key == 3:
+            raise KeyError("three")
+        made.append(key)
+        return key
+
+    walk = ahead(make, range(100), depth)
+    assert [next(walk) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError, match="three"):
+        next(walk)
+    assert list(walk) == []
+    assert len(made) <= 3 + depth
+    assert not ahead_threads()
+
+
+def test_an_error_of_the_keys_is_raised_too():
+    def keys():
+        yield 1
+        raise OSError("no more keys")
+
+    with pytest.raises(OSError, match="no more keys"):
+        list(ahead(str, keys(), 2))
+    assert not ahead_threads()
+
+
+def test_leaving_early_ends_the_thread_and_what_has_not_begun():
+    may_go_on = threading.Event()
+    begun = []
+
+    def make(key):
+        begun.append(key)
+        if key > 0:
+            may_go_on.wait(10)
+        return key
+
+    walk = ahead(make, range(100), 4)
+    assert next(walk) == 0
+    may_go_on.set()
+    walk.close()
+    assert not ahead_threads()
+    assert len(begun) <= 6
+
+
+def test_no_thread_is_started_before_the_first_item_is_asked_for():
+    ahead(str, range(3), 2)
+    assert not ahead_threads()
+
+
+def test_negative_depths_are_refused_at_once():
+    with pytest.raises(UsageError, match="at least 0"):
+        ahead(str, range(3), -1)
