@@ -73,7 +73,7 @@ def find_contours(
     labels, areas = morphology.components(pixels)
     scale = np.array(mask.downsample)
     px_mm2 = None if mask.mpp is None else mask.mpp[0] * mask.mpp[1] * 1e-6
-    found = []
+    found: list[Contour] = []
     for exterior, holes in nested(trace(pixels), labels, pixels):
         polygon = Polygon(exterior * scale, tuple(hole * scale for hole in holes))
         tissue_id = len(found) + 1
@@ -166,16 +166,23 @@ def _takes(polygon: Polygon, boxes: NDArray[np.int64], rule: Rule) -> NDArray[np
     if rule == "any":
         return np.asarray(polygon_coverage(polygon, boxes) > _ROUNDING, np.bool_)
     centres = boxes[:, :2] + boxes[:, 2:] / 2
-    if rule == "center":
-        taken = inside([polygon.exterior], centres)
-    elif rule == "basic":
-        taken = inside([polygon.exterior], boxes[:, :2])
-    else:
-        quarters = boxes[:, 2:] / 4
-        corners = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)])
-        points = (centres[:, None] + quarters[:, None] * corners).reshape(-1, 2)
-        hits = inside([polygon.exterior], points).reshape(-1, 4)
-        taken = hits.all(axis=1) if rule == "four_pt_hard" else hits.any(axis=1)
+    taken = _hit(polygon, boxes, centres, rule)
     if polygon.holes:
         taken &= ~inside(polygon.holes, centres)
     return taken
+
+
+def _hit(
+    polygon: Polygon, boxes: NDArray[np.int64], centres: NDArray[np.float64], rule: Rule
+) -> NDArray[np.bool_]:
+    """Return whether the points of a rule lie within the exterior."""
+    if rule == "center":
+        return inside([polygon.exterior], centres)
+    if rule == "basic":
+        return inside([polygon.exterior], boxes[:, :2])
+    quarters = boxes[:, 2:] / 4
+    corners = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)])
+    points = (centres[:, None] + quarters[:, None] * corners).reshape(-1, 2)
+    hits = inside([polygon.exterior], points).reshape(-1, 4)
+    counts = hits.sum(axis=1)
+    return np.asarray(counts == 4 if rule == "four_pt_hard" else counts > 0, np.bool_)

@@ -148,6 +148,7 @@ def write_group(
 ) -> None:
     """Write a Zarr v3 group with arrays (h, w) in chunks of at most 1024 px, zstd."""
     import zarr
+    from zarr.codecs import ZstdCodec
 
     group = zarr.open_group(str(folder), mode="w", zarr_format=3, attributes=dict(attributes))
     for name, values in arrays.items():
@@ -157,7 +158,7 @@ def write_group(
             shape=values.shape,
             dtype=values.dtype,
             chunks=chunks,
-            compressors=zarr.codecs.ZstdCodec(level=5),
+            compressors=ZstdCodec(level=5),
             dimension_names=axes,
         )
         array[...] = values
@@ -174,7 +175,8 @@ def read_group(path: Path, name: str) -> tuple[Any, Mask]:
 
     try:
         group = zarr.open_group(str(path), mode="r")
-        pixels = np.asarray(group[name][...]) != 0
+        array = zarr.open_array(str(path / name), mode="r")
+        pixels = np.asarray(np.asarray(array[...]) != 0, np.bool_)
         return group.attrs.asdict().get("wsistore"), pixels
     except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise StoreCorruptError(f"{path} can't be read as a mask: {error}") from error

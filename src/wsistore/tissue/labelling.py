@@ -112,13 +112,14 @@ def label_boxes(
         if label not in out and (wanted is None or label in wanted)
     )
     unknown = tuple(label for label in annotations.labels if label not in {*known, *out})
-    barred = _hits(annotations.select(out), tuple(out), array, rule, min_coverage)[0].any(axis=1)
+    barred = _hits(annotations, tuple(sorted(out)), array, rule, min_coverage)[0]
     hits, coverage, first = _hits(annotations, known, array, rule, min_coverage)
     if not several:
         hits = np.zeros_like(hits)
         at = np.flatnonzero(first >= 0)
         hits[at, first[at]] = True
-    return BoxLabels(known, hits, coverage, first, barred, unknown)
+    excluded = np.asarray(barred.any(axis=1), np.bool_)
+    return BoxLabels(known, hits, coverage, first, excluded, unknown)
 
 
 def _hits(

@@ -21,6 +21,7 @@ from wsistore.tissue.combining import resized
 from wsistore.tissue.files import mask_of, read_group, record, write_group
 from wsistore.tissue.mask import TissueMask
 
+_HINT = "Labels are written into slides that `wsistore convert` made (OME-Zarr 0.5)."
 _RGBA = [0, 200, 0, 128]
 
 
@@ -100,14 +101,12 @@ def _multiscale(root: Path) -> dict[str, Any]:
         raise SourceNotFoundError(f"{root} is no Zarr v3 store: it has no zarr.json")
     try:
         ome = json.loads(path.read_bytes())["attributes"]["ome"]
-        found: dict[str, Any] = ome["multiscales"][0]
-        if str(ome["version"]) != "0.5" or not found["datasets"]:
-            raise KeyError("version 0.5")
+        version, found = str(ome["version"]), dict(ome["multiscales"][0])
+        count = len(found["datasets"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UsageError(
-            f"{root} is no OME-Zarr 0.5 image: {error!r}",
-            hint="Labels are written into slides converted by `wsistore convert`.",
-        ) from error
+        raise UsageError(f"{root} is no OME-Zarr image: {error!r}", hint=_HINT) from error
+    if version != "0.5" or not count:
+        raise UsageError(f"{root} is an OME-Zarr {version} of {count} levels", hint=_HINT)
     return found
 
 

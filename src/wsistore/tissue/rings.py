@@ -44,7 +44,7 @@ def trace(mask: Mask) -> list[Ring]:
     for start in range(len(next_x)):
         if seen[start]:
             continue
-        path = []
+        path: list[int] = []
         at = start
         while not seen[at]:
             other = next_x[at]
@@ -110,7 +110,8 @@ def _without_straight(ring: Ring) -> Ring:
     """Return the ring without points that lie between two others on a line."""
     step = np.sign(np.roll(ring, -1, axis=0) - ring)
     turns = (step != np.roll(step, 1, axis=0)).any(axis=1)
-    return ring[turns]
+    kept: Ring = ring[turns]
+    return kept
 
 
 def _oriented(ring: Ring, mask: Mask) -> Ring:
