@@ -1,6 +1,7 @@
 """The public names, and what importing them costs."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 
@@ -16,11 +17,21 @@ EXPECTED = [
     "Resolution",
     "Size",
     "Slide",
+    "SlideCache",
+    "TileIndex",
+    "TileLoader",
+    "TileSampler",
     "WsistoreError",
     "__version__",
     "convert",
+    "grid_tiles",
+    "iter_tiles",
     "open_slide",
+    "read_context",
+    "read_tile",
+    "read_tiles",
 ]
+OF_TORCH = ["TileDataset", "TileStream"]
 
 SOURCES = "Folder LocalFolder LocalSource Source is_url open_folder open_source redact"
 DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan Outcome WorkFolder atomic_write canonical
@@ -52,7 +63,7 @@ def test_import_wsistore_alone_pulls_no_room_in():
 
 def test_the_public_names():
     assert sorted(wsistore.__all__) == EXPECTED
-    assert dir(wsistore) == EXPECTED
+    assert dir(wsistore) == sorted(EXPECTED + OF_TORCH)
     with pytest.raises(AttributeError, match="nothing_such"):
         _ = wsistore.nothing_such
 
@@ -60,6 +71,15 @@ def test_the_public_names():
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_public_name_is_there(name):
     assert getattr(wsistore, name) is not None
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+def test_the_names_of_torch_need_torch(name):
+    if importlib.util.find_spec("torch") is not None:
+        assert getattr(wsistore, name) is not None
+        return
+    with pytest.raises(wsistore.WsistoreError, match=r"wsistore\[torch\]"):
+        getattr(wsistore, name)
 
 
 @pytest.mark.parametrize(

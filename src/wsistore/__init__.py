@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from wsistore.slides import Level as Level
     from wsistore.slides import Slide as Slide
     from wsistore.slides import open_slide as open_slide
+    from wsistore.tiles import SlideCache as SlideCache
+    from wsistore.tiles import TileDataset as TileDataset
+    from wsistore.tiles import TileIndex as TileIndex
+    from wsistore.tiles import TileLoader as TileLoader
+    from wsistore.tiles import TileSampler as TileSampler
+    from wsistore.tiles import TileStream as TileStream
+    from wsistore.tiles import grid_tiles as grid_tiles
+    from wsistore.tiles import iter_tiles as iter_tiles
+    from wsistore.tiles import read_context as read_context
+    from wsistore.tiles import read_tile as read_tile
+    from wsistore.tiles import read_tiles as read_tiles
 
 _ROOM_OF = {
     "Box": "wsistore.geometry",
@@ -27,12 +38,25 @@ _ROOM_OF = {
     "Resolution": "wsistore.geometry",
     "Size": "wsistore.geometry",
     "Slide": "wsistore.slides",
+    "SlideCache": "wsistore.tiles",
+    "TileDataset": "wsistore.tiles",
+    "TileIndex": "wsistore.tiles",
+    "TileLoader": "wsistore.tiles",
+    "TileSampler": "wsistore.tiles",
+    "TileStream": "wsistore.tiles",
     "WsistoreError": "wsistore.errors",
     "convert": "wsistore.engine",
+    "grid_tiles": "wsistore.tiles",
+    "iter_tiles": "wsistore.tiles",
     "open_slide": "wsistore.slides",
+    "read_context": "wsistore.tiles",
+    "read_tile": "wsistore.tiles",
+    "read_tiles": "wsistore.tiles",
 }
+_OF_TORCH = frozenset({"TileDataset", "TileStream"})
 
-__all__ = ["__version__", *sorted(_ROOM_OF)]  # noqa: PLE0604 (the names are strings)
+# Without the names of torch: a star import must not need it.
+__all__ = ["__version__", *sorted(_ROOM_OF.keys() - _OF_TORCH)]  # noqa: PLE0604 (they are strings)
 
 
 def __getattr__(name: str) -> Any:
@@ -45,4 +69,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_OF_TORCH])
