@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -204,6 +205,8 @@ def test_every_exception_of_openslide_is_mapped(
 def test_a_library_that_can_not_be_loaded_names_the_extra(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "openslide", None)
-    with pytest.raises(DependencyError, match="pip install 'wsistore\\[openslide\\]'"):
-        wsistore.open_slide(path, format="openslide")
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    for load in (room._library, lambda: wsistore.open_slide(path, format="openslide")):
+        with pytest.raises(DependencyError) as caught:
+            load()
+        assert "pip install 'wsistore[openslide]'" in caught.value.hint

@@ -258,6 +258,28 @@ def test_a_checksum_that_does_not_match_is_damage() -> None:
         _slide(table).read_region((0, 0), 0, (4, 4))
 
 
+@pytest.mark.parametrize(("checksum", "integrity"), [("", "strict"), ("crc32c", "fast")])
+def test_decoding_may_stop_early_only_where_a_checksum_vouches(
+    checksum: str, integrity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def spy(*args: object, integrity: str = "strict", **options: object) -> None:
+        seen.append(integrity)
+
+    monkeypatch.setattr(reading, "decode", spy)
+    _slide(MemoryTable(_pixels(), checksum=checksum)).read_region((0, 0), 0, (4, 4))
+    assert seen == [integrity]
+
+
+def test_a_missing_tile_has_no_checksum_either() -> None:
+    table = MemoryTable(_pixels(), checksum="crc32c")
+    table.refs.counts[0, 0] = 0
+    slide = _slide(table)
+    slide.read_region((0, 0), 0, (4, 4))
+    assert [bad.reason for bad in slide.bad_tiles] == ["missing"]
+
+
 def test_a_missing_decoder_is_never_painted_over() -> None:
     table = MemoryTable(_pixels(), codec="hologram")
     with pytest.raises(UnsupportedCodecError):

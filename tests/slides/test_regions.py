@@ -25,6 +25,7 @@ REAL = [
     ("real-33003-2x2tiles.svs", 1),
     ("real-33005-3x3tiles.svs", 0),
     ("real-jpegrgb-3x3tiles.svs", 0),
+    ("panimg-no_dzi.tif", 0),  # with missing tiles
     ("wsipacker-example.tif", 0),
 ]
 BARE = {"thumbnail": False, "label": False, "macro": False}

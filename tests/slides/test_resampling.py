@@ -100,6 +100,20 @@ def test_bands_give_what_one_piece_gives(
     assert np.abs(banded - _truth(pixels, window, size)).max() <= 0.51
 
 
+@pytest.mark.parametrize("factor", [3, 5])
+@pytest.mark.parametrize("rows", [8, 31])
+def test_bands_of_whole_steps_are_exact(
+    monkeypatch: pytest.MonkeyPatch, factor: int, rows: int
+) -> None:
+    """Bands end within rows of the result, so that rows are carried over."""
+    pixels, size = _noise(90, 150), Size(90 // factor, 120 // factor)
+    window = Window(0, 7, 90, 120)
+    monkeypatch.setattr(resampling, "BAND_BYTES", 90 * 3 * 10)
+    got = shrink(_reader(pixels), window, size, rows)
+    part = pixels[7:127].reshape(size.height, factor, size.width, factor, 3)
+    assert np.abs(got - part.mean((1, 3))).max() <= 0.5 + 1e-6
+
+
 @pytest.mark.parametrize("factor", [1.7, 2, 2.5, 3.9, 8])
 @pytest.mark.parametrize("offset", [0, 0.25, 3.6])
 def test_a_gradient_is_not_shifted(factor: float, offset: float) -> None:

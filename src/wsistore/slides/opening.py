@@ -214,7 +214,6 @@ def _load(entry: EntryPoint) -> Format:
     return Format(entry.name, lambda _path, _head, _is_folder: True, refuse)
 
 
-@functools.cache
 def has_openslide() -> bool:
     """Return whether openslide-python is installed (whether its library is shows later)."""
     return importlib.util.find_spec("openslide") is not None
