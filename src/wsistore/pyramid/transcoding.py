@@ -25,7 +25,7 @@ from wsistore.pyramid.shardfile import Chunk
 
 FILL = 255
 """White, as the glass is; also what missing chunks read as."""
-BAND_BYTES = 24 << 20
+BAND_BYTES = 12 << 20
 """Pixels of a shard that are held at a time, if one row of chunks is not more."""
 
 Pixels = NDArray[np.uint8]

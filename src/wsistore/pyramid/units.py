@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
+
 from wsistore.errors import SourceChangedError
 from wsistore.geometry import Box
 from wsistore.pyramid.chunkfiles import check_chunk_files, write_chunk_files
@@ -19,6 +21,8 @@ from wsistore.pyramid.transcoding import Pixels, halve, transcode
 from wsistore.slides import Slide, open_slide
 from wsistore.sources import open_folder
 
+_HALVED_CHUNKS = 4
+"""Chunks, side by side, whose finer px are held at a time."""
 _OPEN_SLIDES = 4
 """Slides that a process keeps open between tasks."""
 
@@ -272,9 +276,16 @@ def _pixels(slide: Slide, level: LevelPlan, on_bad_tile: BadTilePolicy, box: Box
 
 def _halved(slide: Slide, level: LevelPlan, box: Box) -> Pixels:
     """Return the 2x average of the px of the finer level of the store that make up a box."""
+    out = np.empty((box.height, box.width, 3), np.uint8)
     bounds = Box(0, 0, *slide.levels[level.source_level].size)
-    double = Box(2 * box.x, 2 * box.y, 2 * box.width, 2 * box.height)
-    return halve(slide.read_level(level.source_level, double.intersect(bounds), threads=1))
+    # Few columns at a time, since the finer px are four times as many.
+    step = _HALVED_CHUNKS * level.chunk.width
+    for x in range(0, box.width, step):
+        width = min(step, box.width - x)
+        double = Box(2 * (box.x + x), 2 * box.y, 2 * width, 2 * box.height).intersect(bounds)
+        pixels = slide.read_level(level.source_level, double, threads=1)
+        out[:, x : x + width] = halve(pixels)
+    return out
 
 
 def _note_painted(slide: Slide, task: ShardTask, left_out: LeftOut) -> None:
