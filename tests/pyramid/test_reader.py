@@ -498,6 +498,15 @@ def test_a_shape_that_does_not_fit_the_axes(write_store: Callable[..., Any]) -> 
         open_slide(store.path)
 
 
+def test_an_empty_level(write_store: Callable[..., Any]) -> None:
+    store = write_store("zstd")
+    document = json.loads((store.path / "1/zarr.json").read_bytes())
+    document["shape"] = [3, 50, 0]
+    (store.path / "1/zarr.json").write_bytes(to_json(document))
+    with pytest.raises(CorruptSlideError, match="shape"):
+        open_slide(store.path)
+
+
 def test_a_codec_that_is_unknown(write_store: Callable[..., Any]) -> None:
     store = write_store(shard=None)
     document = json.loads((store.path / "0/zarr.json").read_bytes())

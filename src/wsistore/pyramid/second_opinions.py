@@ -13,7 +13,9 @@ from wsistore.pyramid.groups import Group
 _SAID_NO = (
     ValueError,  # pydantic's ValidationError, yaozarrs' StorageValidationError
     TypeError,
-    KeyError,
+    LookupError,
+    ArithmeticError,  # zarr: values that don't fit, chunks of no size
+    AttributeError,
     RuntimeError,  # ome-zarr-models: no model fits
     OSError,
 )

@@ -173,7 +173,7 @@ class ZarrLevel:
         If its pixels are not 8-bit grey, RGB or RGBA, or it has several planes or times,
         or zarr-python can't open it.
     CorruptSlideError
-        If its shape has not as many sides as there are axes.
+        If its shape has not as many sides as there are axes, or it is empty.
     """
 
     def __init__(self, folder: Folder, path: str, order: str, zarr_format: int) -> None:
@@ -181,7 +181,7 @@ class ZarrLevel:
         self._order = order
         self._array = _open_array(folder, path, zarr_format, self._name)
         shape, dtype = self._array.shape, np.dtype(self._array.dtype)
-        if len(shape) != len(order):
+        if len(shape) != len(order) or min(shape) < 1:
             raise CorruptSlideError(f"{self._name} has shape {shape}, its axes are {order}")
         sides = dict(zip(order, shape, strict=True))
         several = [f"{axis} of {sides[axis]}" for axis in "tz" if sides.get(axis, 1) != 1]
