@@ -1,0 +1,35 @@
+"""Finished plans as files of other tools, and as pictures.
+
+Public calls: `write_plan`, `read_plan`, `plan_format` and `PLAN_FORMATS`; `draw_grid`,
+`draw_mask`, `draw_contours`, `contact_sheets` and `save_picture`.
+"""
+
+from __future__ import annotations
+
+from wsistore.export.contact_sheet import Cell, contact_sheets
+from wsistore.export.drawing import save_picture
+from wsistore.export.formats import (
+    PLAN_FORMATS,
+    PlanFormat,
+    plan_format,
+    read_plan,
+    sniff_format,
+    write_plan,
+)
+from wsistore.export.overlays import OVERLAY_SIDE, draw_contours, draw_grid, draw_mask
+
+__all__ = [
+    "OVERLAY_SIDE",
+    "PLAN_FORMATS",
+    "Cell",
+    "PlanFormat",
+    "contact_sheets",
+    "draw_contours",
+    "draw_grid",
+    "draw_mask",
+    "plan_format",
+    "read_plan",
+    "save_picture",
+    "sniff_format",
+    "write_plan",
+]
