@@ -32,7 +32,7 @@ def naive_halve(pixels):
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             block = pixels[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].reshape(-1, 3).astype(float)
-            out[y, x] = np.floor(block.mean(axis=0) + 0.5)
+            out[y, x] = np.rint(block.mean(axis=0))
     return out
 
 

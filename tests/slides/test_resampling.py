@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsistore.geometry import Box, Size
 from wsistore.slides import resampling
-from wsistore.slides.resampling import Window, enlarge, shrink
+from wsistore.slides.resampling import Window, enlarge, halve, shrink
 
 Pixels = NDArray[np.uint8]
 
@@ -156,3 +156,10 @@ def test_enlarging_a_gradient_does_not_shift_it() -> None:
     got = enlarge(_reader(pixels), Window(0, 0, 100, 10), Size(200, 20)).astype(float)
     wanted = np.arange(200) - 0.5
     assert np.abs(got[5, 1:-1, 0] - wanted[1:-1]).max() <= 0.51
+
+
+def test_halving_has_no_bias():
+    pixels = np.random.default_rng(3).integers(0, 256, (512, 512, 3), np.uint8)
+    exact = pixels.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+    assert np.array_equal(halve(pixels), np.rint(exact))
+    assert abs((halve(pixels) - exact).mean()) < 0.01

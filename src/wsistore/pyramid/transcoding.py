@@ -22,6 +22,7 @@ from wsistore.pyramid.coding import (
 from wsistore.pyramid.options import LOSSLESS
 from wsistore.pyramid.planning import LevelPlan
 from wsistore.pyramid.shardfile import Chunk
+from wsistore.slides import resampling
 
 FILL = 255
 """White, as the glass is; also what missing chunks read as."""
@@ -122,7 +123,7 @@ def is_white(chunk: Pixels) -> bool:
 
 
 def halve(pixels: Pixels) -> Pixels:
-    """Return the 2x area average, rounded to nearest (halves up).
+    """Return the 2x area average, rounded to nearest (halves to even, so without a bias).
 
     Parameters
     ----------
@@ -136,8 +137,7 @@ def halve(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    size = (pixels.shape[1] // 2, pixels.shape[0] // 2)
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return resampling.halve(pixels)
 
 
 def chunk_encoder(codec: str, quality: int | None) -> EncodeChunk:
