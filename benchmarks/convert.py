@@ -269,6 +269,7 @@ def machine() -> list[str]:
     return [
         f"- {datetime.now(UTC):%Y-%m-%d}, {model}, {cores} cores, {system}",
         f"- Python {platform.python_version()}, {versions}",
+        f"- Load average when it began: {os.getloadavg()[0]:.1f}",
     ]
 
 
@@ -302,6 +303,7 @@ def slide_options(side: int) -> dict[str, Any]:
 
 def report(options: argparse.Namespace) -> str:
     """Run everything and return the report."""
+    about = machine()  # before the contestants are a load themselves
     with slides(options) as (large, crop, folder):
         import wsistore
 
@@ -320,7 +322,7 @@ def report(options: argparse.Namespace) -> str:
             "",
             "Made by `benchmarks/convert.py`; its first lines say how.",
             "",
-            *machine(),
+            *about,
             f"- Rounds: {options.rounds}. Ratios above 1 are faster.",
             "",
             f"## Copying: {shape}, {size / 1e6:.0f} MB",
