@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -153,7 +153,7 @@ class TilePlan:
     def provenance(self) -> dict[str, Any]:
         """All but the columns, as JSON-able values; `from_columns` reads them."""
         return {
-            "slide": asdict(self.slide),
+            "slide": self.slide.to_dict(),
             "spec": self.spec.to_dict(),
             "geometry": self.geometry.to_dict(),
             "rules": [rule.to_dict() for rule in self.rules],
@@ -195,7 +195,7 @@ class TilePlan:
             return False
         theirs = other.columns
         same = all(_same(values, theirs[name]) for name, values in self.columns.items())
-        return same and self.provenance == other.provenance
+        return same and canonical(self.provenance) == canonical(other.provenance)
 
     def __hash__(self) -> int:
         return hash(self.plan_id)

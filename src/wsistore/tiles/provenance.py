@@ -59,9 +59,22 @@ class SlideFacts:
             path=slide.path,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values; `from_dict` reads them."""
+        told = asdict(self)
+        told["size"] = list(self.size)
+        told["mpp"] = None if self.mpp is None else list(self.mpp)
+        return told
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the facts that `dataclasses.asdict` described."""
+        """Return the facts that `to_dict` described.
+
+        Raises
+        ------
+        wsistore.errors.UsageError
+            If a value is missing or makes no sense.
+        """
         told = dict(values)
         try:
             told["size"] = Size(*(int(side) for side in told["size"]))
