@@ -45,9 +45,11 @@ def test_builtins_named_in_the_tree_catch_the_errors():
     named = {name: told[2] for name, told in documented().items() if told[2]}
     assert named == {
         "UsageError": "ValueError",
+        "NotReadyError": "RuntimeError",
         "DependencyError": "ImportError",
         "SourceError": "OSError",
         "StoreWriteError": "OSError",
+        "IncompleteError": "RuntimeError",
     }
     for name, builtin in named.items():
         assert issubclass(getattr(errors, name), __builtins__[builtin])

@@ -6,7 +6,8 @@ what was expected, and what to do about it::
 
     WsistoreError
     ├── UsageError            WSI100  the call is wrong: change the call        (ValueError)
-    │   └── ResolutionError   WSI101  that resolution can't be had from this slide
+    │   ├── ResolutionError   WSI101  that resolution can't be had from this slide
+    │   └── NotReadyError     WSI102  something must be called before        (RuntimeError)
     ├── DependencyError       WSI110  an optional package is missing: install it (ImportError)
     ├── SourceError           WSI200  bytes could not be had                     (OSError)
     │   ├── SourceNotFoundError  WSI201  no such file or object
@@ -27,7 +28,8 @@ what was expected, and what to do about it::
         ├── StoreMismatchError     WSI502  an unfinished or finished store was made otherwise
         ├── StoreLockedError       WSI503  another run is writing it
         ├── StoreCorruptError      WSI504  its bytes are not those that were written
-        └── StoreWriteError        WSI505  writing failed (disk full, not permitted)  (OSError)
+        ├── StoreWriteError        WSI505  writing failed (disk full, not permitted)  (OSError)
+        └── IncompleteError        WSI506  some of many items failed     (RuntimeError)
 """
 
 from __future__ import annotations
@@ -79,6 +81,12 @@ class ResolutionError(UsageError):
     """The resolution that was asked for can't be had from this slide."""
 
     code = "WSI101"
+
+
+class NotReadyError(UsageError, RuntimeError):
+    """Something else must be called before; the hint names it."""
+
+    code = "WSI102"
 
 
 class DependencyError(WsistoreError, ImportError):
@@ -205,3 +213,9 @@ class StoreWriteError(StoreError, OSError):
     """Writing failed: the disk is full, or it is not permitted."""
 
     code = "WSI505"
+
+
+class IncompleteError(StoreError, RuntimeError):
+    """Some of many items could not be written; the others were."""
+
+    code = "WSI506"
