@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from wsistore.slides import open_slide as open_slide
     from wsistore.tiles import SlideCache as SlideCache
     from wsistore.tiles import TileDataset as TileDataset
+    from wsistore.tiles import TileExtractor as TileExtractor
     from wsistore.tiles import TileIndex as TileIndex
     from wsistore.tiles import TileLoader as TileLoader
+    from wsistore.tiles import TilePlan as TilePlan
     from wsistore.tiles import TileSampler as TileSampler
+    from wsistore.tiles import TileSpec as TileSpec
     from wsistore.tiles import TileStream as TileStream
     from wsistore.tiles import grid_tiles as grid_tiles
     from wsistore.tiles import iter_tiles as iter_tiles
+    from wsistore.tiles import plan_tiles as plan_tiles
     from wsistore.tiles import read_context as read_context
     from wsistore.tiles import read_tile as read_tile
     from wsistore.tiles import read_tiles as read_tiles
@@ -40,15 +44,19 @@ _ROOM_OF = {
     "Slide": "wsistore.slides",
     "SlideCache": "wsistore.tiles",
     "TileDataset": "wsistore.tiles",
+    "TileExtractor": "wsistore.tiles",
     "TileIndex": "wsistore.tiles",
     "TileLoader": "wsistore.tiles",
+    "TilePlan": "wsistore.tiles",
     "TileSampler": "wsistore.tiles",
+    "TileSpec": "wsistore.tiles",
     "TileStream": "wsistore.tiles",
     "WsistoreError": "wsistore.errors",
     "convert": "wsistore.engine",
     "grid_tiles": "wsistore.tiles",
     "iter_tiles": "wsistore.tiles",
     "open_slide": "wsistore.slides",
+    "plan_tiles": "wsistore.tiles",
     "read_context": "wsistore.tiles",
     "read_tile": "wsistore.tiles",
     "read_tiles": "wsistore.tiles",

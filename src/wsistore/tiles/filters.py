@@ -139,7 +139,7 @@ class WhiteFilter(_Below):
         """Return the white fraction of a tile."""
         hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
         white = (hsv[:, :, 1] < self.saturation) & (hsv[:, :, 2] >= self.value)
-        return float(np.count_nonzero(white)) / white.size
+        return float(np.count_nonzero(white) / white.size)
 
 
 @dataclass(frozen=True)
