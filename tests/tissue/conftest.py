@@ -12,7 +12,7 @@ from wsistore.testing.scenes import Scene, scene
 @pytest.fixture(scope="session")
 def scenes():
     """Return ``scenes(name)``: thumbnails with known tissue, each made once."""
-    return cache(lambda name: scene(name))
+    return cache(scene)
 
 
 @pytest.fixture

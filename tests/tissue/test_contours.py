@@ -221,6 +221,15 @@ def test_rules(box, kept):
     assert found == kept
 
 
+def test_three_points_of_four_are_not_all():
+    pixels = np.ones((10, 10), bool)
+    pixels[:4, 6:] = False
+    contours = find_contours(TissueMask(pixels, (100, 100)))
+    box = [[30, 10, 60, 60]]  # its upper right point, (75, 25), lies outside
+    assert contour_ids(contours, box, "four_pt").tolist() == [1]
+    assert contour_ids(contours, box, "four_pt_hard").tolist() == [0]
+
+
 def test_each_box_goes_to_one_contour():
     pixels = np.zeros((10, 30), bool)
     pixels[2:8, 2:10] = pixels[2:8, 20:28] = True

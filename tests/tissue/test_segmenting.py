@@ -118,7 +118,7 @@ def test_thresholds_part_what_is_apart():
 
 
 def test_multi_otsu_is_the_best_there_is():
-    from itertools import combinations
+    from itertools import combinations, pairwise
 
     rng = np.random.default_rng(0)
     histogram = rng.integers(0, 50, 14)
@@ -127,7 +127,7 @@ def test_multi_otsu_is_the_best_there_is():
     def between(limits):
         cuts = [0, *(limit + 1 for limit in limits), 14]
         total = 0.0
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, end in pairwise(cuts):
             weight = histogram[start:end].sum()
             if weight:
                 total += (histogram[start:end] * values[start:end]).sum() ** 2 / weight

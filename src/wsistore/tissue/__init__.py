@@ -3,7 +3,8 @@
 Public calls: `segment_slide`, `segment_slides`, `make_segmenter`, `segmenter_names`,
 `find_contours`, `contour_ids`, `contours_mask`, `contours_of`, `to_geojson`,
 `from_geojson`, `load_annotations`, `label_boxes`, `save_mask`, `load_mask`, `write_label`,
-`read_label`, and those on masks: `resized`, `union`, `intersection`, `difference`,
+`read_label`, `mask_from_picture`, and those on masks: `resized`, `union`, `intersection`,
+`difference`,
 `opened`, `closed`, `dilated`, `holes_filled`, `small_removed`.
 """
 
@@ -27,6 +28,7 @@ from wsistore.tissue.files import load_mask, save_mask
 from wsistore.tissue.labelling import BoxLabels, LabelRule, label_boxes
 from wsistore.tissue.labels import read_label, write_label
 from wsistore.tissue.mask import TissueMask, as_boxes
+from wsistore.tissue.pictures import mask_from_picture
 from wsistore.tissue.polygons import Polygon, polygon_coverage
 from wsistore.tissue.segmenter import Segmenter, make_segmenter, segmenter_names
 from wsistore.tissue.segmenting import segment_slide, segment_slides
@@ -56,6 +58,7 @@ __all__ = [
     "load_annotations",
     "load_mask",
     "make_segmenter",
+    "mask_from_picture",
     "opened",
     "polygon_coverage",
     "read_label",

@@ -43,7 +43,8 @@ def read(data: bytes, found: Collected) -> None:
 
 def _read_plain(content: list[Any], found: Collected) -> None:
     """Read [[x, y], ...] or a list of these; each is an exterior without a label."""
-    flat = bool(content[0]) and not isinstance(content[0][0], list)
+    first = content[0] if content else None
+    flat = isinstance(first, list) and bool(first) and not isinstance(first[0], list)
     for index, ring in enumerate([content] if flat else content):
         found.items.append(Annotation(found.polygon(f"polygon {index}", ring)))
 
