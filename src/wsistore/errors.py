@@ -219,3 +219,21 @@ class IncompleteError(StoreError, RuntimeError):
     """Some of many items could not be written; the others were."""
 
     code = "WSI506"
+
+
+class EncoderError(WsistoreError):
+    """A model can't be used as it is."""
+
+    code = "WSI600"
+
+
+class WeightsError(EncoderError):
+    """Weights are unsafe to load, damaged, or of another model."""
+
+    code = "WSI601"
+
+
+class DeviceError(EncoderError):
+    """The device is absent, or has too little memory for a single tile."""
+
+    code = "WSI602"
