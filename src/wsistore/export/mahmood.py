@@ -51,6 +51,7 @@ def write_clam(
     write_batch: int = DEFAULT_CHUNK,
     extras: bool = True,
     level_size: Size | tuple[int, int] | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a plan as CLAM does, for ``patches/<stem>.h5``.
 
@@ -70,6 +71,8 @@ def write_clam(
         Whether the group ``wsistore`` is added, which gives the whole plan back.
     level_size : (width, height), optional
         Of the level that is read, in its own px; computed from the slide's where not said.
+    attributes : mapping, optional
+        Attributes of the file: numbers and texts.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def write_clam(
     geometry = plan.geometry
     down = geometry.level_downsample
     size = level_size or tuple(math.floor(side / down + 1e-6) for side in plan.slide.size)
-    attributes = {
+    told = {
         "patch_size": geometry.read_size.width,
         "patch_level": geometry.level,
         "downsample": np.array([down, down]),
@@ -94,7 +97,8 @@ def write_clam(
     }
 
     def fill(file: Any) -> None:
-        put_attributes(put_rows(file, COORDS, places(plan), write_batch), attributes)
+        put_attributes(file, attributes or {})
+        put_attributes(put_rows(file, COORDS, places(plan), write_batch), told)
         if extras:
             put_plan(file, plan, write_batch)
 
@@ -137,7 +141,12 @@ def _of_clam(file: Any, rows: NDArray[np.int64], where: str) -> ForeignTiles:
 
 
 def write_trident(
-    plan: TilePlan, path: Path, *, write_batch: int = DEFAULT_CHUNK, extras: bool = True
+    plan: TilePlan,
+    path: Path,
+    *,
+    write_batch: int = DEFAULT_CHUNK,
+    extras: bool = True,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a plan as TRIDENT does, for ``<job>/.../patches/<stem>_patches.h5``.
 
@@ -151,6 +160,8 @@ def write_trident(
         Rows of a chunk.
     extras : bool
         Whether the group ``wsistore`` is added, which gives the whole plan back.
+    attributes : mapping, optional
+        Attributes of the file: numbers and texts.
 
     Raises
     ------
@@ -167,7 +178,7 @@ def write_trident(
             f"TRIDENT files need a magnification, and {plan.slide.name} has none",
             hint="Open the slide with mpp=... or magnification=....",
         )
-    attributes = {
+    told = {
         "patch_size": facts.patch_size,
         "patch_size_level0": facts.patch_size_level0,
         "level0_magnification": facts.level0_magnification,
@@ -180,7 +191,8 @@ def write_trident(
     }
 
     def fill(file: Any) -> None:
-        put_attributes(put_rows(file, COORDS, places(plan), write_batch), attributes)
+        put_attributes(file, attributes or {})
+        put_attributes(put_rows(file, COORDS, places(plan), write_batch), told)
         if extras:
             put_plan(file, plan, write_batch)
 

@@ -1,0 +1,183 @@
+"""Which slides a planning run is about, and what a table says of their pixel sizes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from wsistore.engine.jobs import SLIDE_SUFFIXES, STORE_SUFFIX
+from wsistore.errors import SourceError, SourceNotFoundError, UsageError
+from wsistore.sources import is_url
+
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"))
+"""Plain images; they have no pixel size, so a run needs one for each of them."""
+MORE_SUFFIXES = frozenset((".biff", ".dicom"))
+PLANNED_SUFFIXES = SLIDE_SUFFIXES | IMAGE_SUFFIXES | MORE_SUFFIXES
+"""Extensions looked for in folders, in lower and upper case."""
+
+_DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", STORE_SUFFIX)
+_STORE_MARKS = ("zarr.json", ".zgroup", ".zattrs")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSlides:
+    """The slides of a run.
+
+    Parameters
+    ----------
+    paths : tuple of str
+        Sorted.
+    warnings : tuple of str
+        What was strange, a line each.
+    """
+
+    paths: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> FoundSlides:
+    """Return the slides that a path stands for.
+
+    Parameters
+    ----------
+    path : path or URL
+        A slide, a store, or a folder of them. A file is tried whatever its extension.
+    recursive : bool
+        Whether folders within the folder are searched. Hidden ones are not.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is nothing of that name.
+    UsageError
+        If a folder has no slide, or two of one stem, whose results would have one name.
+    """
+    told = os.fspath(path)
+    if is_url(told):
+        return FoundSlides((told,))
+    place = Path(told)
+    if not place.exists():
+        raise SourceNotFoundError(f"there is no file or folder {told}")
+    if place.is_file() or _is_store(place):
+        known = place.is_dir() or place.suffix.lower() in PLANNED_SUFFIXES
+        strange = f"{told} has none of the extensions of slides; it is tried all the same"
+        return FoundSlides((told,), () if known else (strange,))
+    found = sorted(os.fspath(slide) for slide in _in_tree(place, recursive))
+    if not found:
+        deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
+        raise UsageError(
+            f"there is no slide in the folder {told}",
+            hint=f"Slides are looked for by their extensions.{deeper}",
+        )
+    _check_stems(found)
+    return FoundSlides(tuple(found))
+
+
+def stem_of(path: str) -> str:
+    """Return the name of a slide's file or store without its extension."""
+    name = PurePosixPath(path.partition("?")[0].rstrip("/")).name
+    for suffix in _DOUBLE_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return PurePosixPath(name).stem
+
+
+def _check_stems(paths: list[str]) -> None:
+    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        by_stem[stem_of(path)].append(path)
+    twice = [", ".join(same) for same in by_stem.values() if len(same) > 1]
+    if twice:
+        raise UsageError(
+            f"several slides have the same stem, so their results would have one name: "
+            f"{'; '.join(sorted(twice))}",
+            hint="Rename some, or run on one folder after another with outputs of their own.",
+        )
+
+
+def _in_tree(folder: Path, recursive: bool) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"folder {folder} can't be listed: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if _is_store(entry):
+                yield entry
+            elif recursive:
+                yield from _in_tree(entry, recursive)
+        elif entry.suffix.lower() in PLANNED_SUFFIXES:
+            yield entry
+
+
+def _is_store(folder: Path) -> bool:
+    return folder.is_dir() and any((folder / mark).is_file() for mark in _STORE_MARKS)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSizes:
+    """Pixel sizes of slides by their stems.
+
+    Parameters
+    ----------
+    by_stem : mapping of str to float
+        µm per level-0 px, as stated; NaN and absurd ones are refused with their slide.
+    warnings : tuple of str
+        Rows that were left out, a line each.
+    """
+
+    by_stem: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+def read_mpp_csv(path: str | os.PathLike[str]) -> PixelSizes:
+    """Read a table with columns ``wsi`` (name or path of a slide) and ``mpp`` (µm/px).
+
+    Rows match slides by the stem alone. A value that is no number, or not above 0, is left
+    out with a warning.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceError
+        If the file can't be read.
+    UsageError
+        If it has no such columns, no valid row, or two values for one stem.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # noqa: PTH123
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"there is no file {path}") from error
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no CSV table: {error}") from error
+    found: dict[str, float] = {}
+    warnings = []
+    for line, row in enumerate(rows, start=2):
+        if row.get("wsi") is None or row.get("mpp") is None:
+            raise UsageError(f"{path} needs columns wsi and mpp; line {line} lacks one")
+        stem, value = stem_of(row["wsi"].strip()), _positive(row["mpp"])
+        if value is None or not stem:
+            warnings.append(f"{path}, line {line}: {row['mpp']!r} is no pixel size; left out")
+        elif found.setdefault(stem, value) != value:
+            raise UsageError(f"{path} says {found[stem]:g} and {value:g} µm/px of {stem}")
+    if not found:
+        raise UsageError(f"{path} has no valid row", hint="Write rows such as: slide1.svs,0.5")
+    return PixelSizes(found, tuple(warnings))
+
+
+def _positive(text: str) -> float | None:
+    """Return a number; None where it is none, or not above 0. NaN passes, to be refused."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if not math.isnan(value) and value <= 0 else value

@@ -1,0 +1,132 @@
+"""Where a planning run puts things, and what it says of each slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from wsistore.durable import Outcome
+from wsistore.errors import WsistoreError
+
+if TYPE_CHECKING:
+    from wsistore.engine.planning import PlanningOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFiles:
+    """Names of a run's files.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    """
+
+    folder: Path
+
+    @property
+    def visualization(self) -> Path:
+        """Folder of overlays."""
+        return self.folder / "visualization"
+
+    @property
+    def cells(self) -> Path:
+        """Hidden folder of the small pictures that contact sheets are made of."""
+        return self.visualization / ".cells"
+
+    def patches(self, stem: str) -> Path:
+        """File of the coordinates of a slide."""
+        return self.folder / "patches" / f"{stem}.h5"
+
+    def images(self, stem: str) -> Path:
+        """Folder of the tiles of a slide as pictures."""
+        return self.folder / "images" / stem
+
+    def mask(self, stem: str) -> Path:
+        """File of the mask of a slide."""
+        return self.folder / "masks" / f"{stem}.png"
+
+    def contours(self, stem: str) -> Path:
+        """File of the contours of a slide."""
+        return self.folder / "contours" / f"{stem}.geojson"
+
+    def picture(self, stem: str, kind: str) -> Path:
+        """File of an overlay: of ``"grids"``, ``"mask"`` or ``"contours"``."""
+        return self.visualization / f"{stem}{'' if kind == 'grids' else '_' + kind}.png"
+
+    def cell(self, stem: str) -> Path:
+        """File of the small picture of a slide."""
+        return self.cells / f"{stem}.jpg"
+
+    def make(self, options: PlanningOptions) -> None:
+        """Make the folders that a run needs."""
+        wanted = [self.folder]
+        if options.spec is None:
+            wanted += [self.folder / "masks", self.folder / "contours"]
+        else:
+            wanted += [self.folder / "patches"]
+        if options.pictures:
+            wanted += [self.visualization]
+        if options.contact_sheet:
+            wanted += [self.cells]
+        for place in wanted:
+            place.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What became of one slide.
+
+    Parameters
+    ----------
+    path, name : str
+        The slide, and its stem.
+    status : {"done", "skipped", "failed"}
+        ``"skipped"``: nothing was missing, or another run is at it.
+    tiles : int or None
+        Of the plan; None where there is none.
+    tissue : float or None
+        Fraction of the slide that is tissue; None where it was not looked at.
+    pieces : int or None
+        Contours of tissue.
+    size : (width, height) or None
+        Level-0 px.
+    mpp : float or None
+        µm per level-0 px.
+    mpp_origin : str
+        Who said so.
+    files : tuple of Path
+        Written or found.
+    seconds : float
+        Spent on it.
+    detail : str
+        One line for people.
+    error : WsistoreError or None
+        Why it failed.
+    """
+
+    path: str
+    name: str
+    status: Literal["done", "skipped", "failed"] = "done"
+    tiles: int | None = None
+    tissue: float | None = None
+    pieces: int | None = None
+    size: tuple[int, int] | None = None
+    mpp: float | None = None
+    mpp_origin: str = ""
+    files: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    detail: str = ""
+    error: WsistoreError | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same in short."""
+        code = "" if self.error is None else self.error.code
+        return Outcome(self.path, self.status, code, self.detail)
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether somebody should look at it: it has no tile, or no tissue."""
+        return self.status != "failed" and (self.tiles == 0 or self.pieces == 0)
