@@ -61,6 +61,12 @@ def test_lost_file_is_found(store, name):
     assert name in [finding.where for finding in verify(store).findings]
 
 
+def test_label_images_are_no_strangers(store):
+    (store / "labels" / "tissue").mkdir(parents=True)
+    (store / "labels" / "tissue" / "zarr.json").write_text("{}")
+    assert verify(store).ok
+
+
 def test_strange_file_is_found(store):
     shutil.copy(store / "0/c/0/0/0", store / "0/c/0/0/9")
     (finding,) = verify(store).findings

@@ -233,7 +233,10 @@ class _Checked:
             )
 
     def _check_strangers(self) -> None:
-        """Note files that nobody wrote: they would be read as tiles."""
+        """Note files that nobody wrote: they would be read as tiles.
+
+        Label images (``labels/``) come later and are other work: not looked at.
+        """
         known = {*self.sums.files, *self.sums.shards, CHECKSUMS}
         for key in self.sums.shards:
             block = _block(key)
@@ -244,7 +247,9 @@ class _Checked:
                     for row in range(block.y, block.bottom)
                     for column in range(block.x, block.right)
                 )
-        for folder, _, names in os.walk(self.root):
+        for folder, folders, names in os.walk(self.root):
+            if folder == self.root and "labels" in folders:
+                folders.remove("labels")
             for name in names:
                 path = os.path.relpath(os.path.join(folder, name), self.root)  # noqa: PTH118
                 if path not in known:
