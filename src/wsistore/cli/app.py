@@ -10,6 +10,9 @@ from wsistore._version import __version__
 from wsistore.cli.checking import validate, verify
 from wsistore.cli.converting import convert
 from wsistore.cli.describing import info
+from wsistore.cli.seedcommands import segment_and_get_coords
+from wsistore.cli.segmenting import segment
+from wsistore.cli.tiling import tile
 
 app = typer.Typer(
     help="Whole-slide images made cloud-ready: convert, check and describe them.",
@@ -24,6 +27,9 @@ app.command()(convert)
 app.command()(verify)
 app.command()(validate)
 app.command()(info)
+app.command()(segment)
+app.command()(tile)
+app.command()(segment_and_get_coords)
 
 
 def _show_version(wanted: bool) -> None:

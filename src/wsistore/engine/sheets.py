@@ -45,9 +45,11 @@ def _caption(result: SlideResult) -> str:
     told = []
     if result.tiles is not None:
         told.append(f"{result.tiles:,} tiles".replace(",", " "))
-    if result.pieces is not None and result.tiles is None:
+    elif result.pieces:
         told.append(f"{result.pieces} piece{'s' * (result.pieces != 1)}")
-    if result.tissue is not None:
+    if result.pieces == 0:
+        told.append("no tissue found")
+    elif result.tissue is not None:
         told.append(f"{100 * result.tissue:.0f} % tissue")
     return ", ".join(told) or result.detail
 
