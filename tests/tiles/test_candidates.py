@@ -60,6 +60,16 @@ def test_shifted_patches_reach_the_last_whole_px(aperio):
     assert index.y.max() == (100 - 33) * 4
 
 
+def test_a_patch_of_all_whole_px_fits(aperio):
+    # 603 px at 20x are 211.05 px at 7x: footprints and extents of fractions of a px agree.
+    path = aperio(size=(603, 403)).path
+    for last in ("drop", "shift"):
+        assert corners(TileIndex.from_grids([path], (211, 141), "7x", last=last), 0) == [[0, 0]]
+        shifted = TileIndex.from_grids([path], (210, 141), "7x", stride=1, last=last)
+        assert shifted.x.max() + 210 * 20 / 7 <= 603
+    assert len(TileIndex.from_grids([path], (212, 141), "7x", last="drop")) == 0
+
+
 def test_masks_keep_patches_that_are_covered_enough(slides):
     mask = np.zeros((4, 6), bool)  # px of 100x100
     mask[0, 0] = mask[0, 1] = mask[1, 0] = True

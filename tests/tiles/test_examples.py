@@ -42,6 +42,7 @@ def test_the_batch_is_read_from_a_folder(folder):
     assert all(100 < channel < 255 for channel in colour)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_training_goes_on_where_it_stopped(tmp_path):
     state = tmp_path / "state.pt"

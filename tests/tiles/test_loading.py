@@ -65,6 +65,19 @@ def test_it_goes_on_in_mid_epoch_whatever_was_read_ahead(index):
     assert [b["row"].tolist() for b in resumed] == through
 
 
+def test_workers_share_the_rest_of_an_epoch(index):
+    through = [b["row"].tolist() for b in TileLoader(sampler_of(index), 64, 0)]
+    state = {**sampler_of(index).state_dict(), "done": 2}
+    shares = []
+    for worker in range(2):
+        loader = TileLoader(sampler_of(index), 64, 0)
+        loader.load_state_dict(state)
+        shares.append([b["row"].tolist() for b in loader.share(worker, 2)])
+        assert next(loader.share(worker, 2))["epoch"] == 1
+    assert [shares[0][0], shares[1][0], shares[0][1]] == through[2:]
+    assert [len(share) for share in shares] == [2, 1]
+
+
 def test_the_transform_sees_whole_batches(index):
     seen = []
 

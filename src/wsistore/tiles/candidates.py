@@ -352,7 +352,7 @@ def _lattice(
     for side, tile, stride in zip(slide.levels[found.level].size, footprint, step, strict=True):
         # Sizes of levels are floors: only whole px of the resolution can be had unpadded.
         whole = math.floor(side / found.factor + ROUNDING)
-        extent = max(1, math.floor(whole * zoom + ROUNDING))
+        extent = max(1, math.ceil(whole * zoom - ROUNDING))
         axes.append(axis_starts(extent, tile, max(1, round(stride * zoom)), last))
     columns, rows = np.meshgrid(*axes)
     return np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1), footprint
