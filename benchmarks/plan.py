@@ -19,15 +19,12 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wsistore.geometry import Box, Magnification, Mpp, Size
 from wsistore.slides import Slide
-from wsistore.slides.model import Container, LevelShape
+from wsistore.testing.blank import blank_slide
 from wsistore.tiles.plan import TilePlan
 from wsistore.tiles.planning import plan_tiles
 from wsistore.tiles.spec import TileSpec
@@ -39,33 +36,6 @@ TILE = 256
 
 SIDE = 100_000
 """Of the slide, level-0 px."""
-
-
-class Blank(Container):
-    """A slide that has levels and units, and no pixels."""
-
-    format = "blank"
-    properties = MappingProxyType({})
-    associated = MappingProxyType({})
-
-    def __init__(self, size: Size) -> None:
-        self.mpp = Mpp(0.25, 0.25, "benchmark")
-        self.magnification = Magnification(40, "benchmark")
-        self.levels = tuple(
-            LevelShape(Size(size.width // d, size.height // d), float(d), Size(256, 256))
-            for d in (1, 4, 16)
-        )
-
-    def read_pixels(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Refuse: planning reads no pixels."""
-        raise NotImplementedError("planning reads no pixels")
-
-    def fingerprint(self) -> str:
-        """Return a constant."""
-        return "blank"
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def blobs(slide: Slide, seed: int = 0) -> TissueMask:
@@ -96,7 +66,7 @@ def measure(call: Callable[[], Any], rounds: int) -> dict[str, float]:
 
 def run(tiles: int, rounds: int) -> dict[str, Any]:
     """Return the measured table for a slide of about this many tiles."""
-    slide = Slide(Blank(Size(SIDE, SIDE)), "blank.svs")
+    slide = blank_slide((SIDE, SIDE))
     stride = max(1, int((SIDE // 2 - TILE) / max(1, tiles**0.5 - 1)))
     mask = blobs(slide)
     contours = find_contours(mask, least_fraction=0.001)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,20 @@ from wsistore.tiles.views import View
 
 DEFAULT_BUDGET = 128 << 20
 """Bytes of decoded tiles kept for later patches of a walk."""
+
+
+class Places(Protocol):
+    """Columns of top-left corners in level-0 px, as a `wsistore.TilePlan` has them."""
+
+    @property
+    def x(self) -> NDArray[np.int64]:
+        """(n,) int64."""
+        ...
+
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """(n,) int64."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,7 @@ class TileBatch:
 
 def iter_tiles(
     slide: SlideLike,
-    positions: ArrayLike,
+    positions: ArrayLike | Places,
     size: int | Sequence[int],
     resolution: ResolutionLike,
     *,
