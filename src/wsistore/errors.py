@@ -23,13 +23,16 @@ what was expected, and what to do about it::
     │   ├── MissingTileError       WSI401  the file holds no bytes for it
     │   ├── DamagedTileError       WSI402  its bytes don't decode to what the slide promises
     │   └── UnsupportedCodecError  WSI403  no decoder for its compression
-    └── StoreError            WSI500  a store can't be written or trusted
-        ├── StoreExistsError       WSI501  the destination is taken
-        ├── StoreMismatchError     WSI502  an unfinished or finished store was made otherwise
-        ├── StoreLockedError       WSI503  another run is writing it
-        ├── StoreCorruptError      WSI504  its bytes are not those that were written
-        ├── StoreWriteError        WSI505  writing failed (disk full, not permitted)  (OSError)
-        └── IncompleteError        WSI506  some of many items failed     (RuntimeError)
+    ├── StoreError            WSI500  a store can't be written or trusted
+    │   ├── StoreExistsError       WSI501  the destination is taken
+    │   ├── StoreMismatchError     WSI502  an unfinished or finished store was made otherwise
+    │   ├── StoreLockedError       WSI503  another run is writing it
+    │   ├── StoreCorruptError      WSI504  its bytes are not those that were written
+    │   ├── StoreWriteError        WSI505  writing failed (disk full, not permitted)  (OSError)
+    │   └── IncompleteError        WSI506  some of many items failed     (RuntimeError)
+    └── EncoderError          WSI600  a model can't be used as it is
+        ├── WeightsError           WSI601  its weights are unsafe, damaged or of another model
+        └── DeviceError            WSI602  the device is absent, or too small for one tile
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Models that turn tiles into feature vectors: registry, preprocessing, safe weights.
 
-Public calls: `load_encoder`, `registry`, `Encoder` and what it tells (`Preprocessing`,
+Public calls: `load_encoder`, `encoder_registry`, `Encoder` and what it tells (`Preprocessing`,
 `Weights`), `EncoderEntry`; the embedded `COLOUR_STATS_FEATURES`. Names are imported on
 first use, and torch only when a model needs it.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wsistore.encoders.model import Encoder as Encoder
     from wsistore.encoders.model import Preprocessing as Preprocessing
     from wsistore.encoders.model import Weights as Weights
-    from wsistore.encoders.registry import registry as registry
+    from wsistore.encoders.registry import encoder_registry as encoder_registry
 
 _MODULE_OF = {
     "COLOUR_STATS_FEATURES": "colour_stats",
@@ -26,7 +26,7 @@ _MODULE_OF = {
     "Preprocessing": "model",
     "Weights": "model",
     "load_encoder": "loading",
-    "registry": "registry",
+    "encoder_registry": "registry",
 }
 
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 (they are strings)

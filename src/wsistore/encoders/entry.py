@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 from wsistore.encoders.model import Interpolation, Preprocessing, Triple
@@ -31,8 +30,6 @@ LUNIT: tuple[Triple, Triple] = (
     (0.70322989, 0.53606487, 0.66096631),
     (0.21716536, 0.26081574, 0.20723464),
 )
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +110,8 @@ class EncoderEntry:
     std: Triple | None
     interpolation: Interpolation = "bilinear"
     square: bool = False
-    arguments: Mapping[str, Any] = field(default=NOTHING)
-    poolings: Mapping[str, int] = field(default=NOTHING)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    poolings: Mapping[str, int] = field(default_factory=dict)
     mpp: float | None = None
     tile_size: int | None = None
     source: str = ""

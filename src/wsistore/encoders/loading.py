@@ -7,7 +7,7 @@ from typing import Any
 from wsistore.encoders.colour_stats import ColourStats
 from wsistore.encoders.model import Encoder
 from wsistore.encoders.null import NullEncoder
-from wsistore.encoders.registry import registry
+from wsistore.encoders.registry import encoder_registry
 from wsistore.errors import UsageError
 
 _EMBEDDED = {"colour-stats": ColourStats, "null": NullEncoder}
@@ -15,7 +15,7 @@ _EMBEDDED = {"colour-stats": ColourStats, "null": NullEncoder}
 
 def load_encoder(name: str, **options: Any) -> Encoder:
     """Load an encoder."""
-    entry = registry().get(name)
+    entry = encoder_registry().get(name)
     if entry.family == "embedded":
         return _EMBEDDED[entry.name]()
     raise UsageError("not yet")

@@ -103,7 +103,7 @@ def check_name(name: str) -> None:
 
 
 @cache
-def registry() -> EncoderRegistry:
+def encoder_registry() -> EncoderRegistry:
     """Return the registry of this process, with the built-in entries."""
     made = EncoderRegistry()
     for entry in embedded.ENTRIES:
