@@ -55,7 +55,7 @@ def test_walks_at_other_resolutions_equal_batches(slide, resolution):
 def test_without_room_for_tiles_the_pixels_are_the_same(slide):
     grid = grid_array((1024, 1024), (256, 256), (128, 128), "drop")
     rich = [b.pixels for b in iter_tiles(slide.path, grid, 256, 0)]
-    poor = [b for b in iter_tiles(slide.path, grid, 256, 0, batch_size=64, cache_bytes=200_000)]
+    poor = list(iter_tiles(slide.path, grid, 256, 0, batch_size=64, cache_bytes=200_000))
     assert np.array_equal(np.concatenate(rich), np.concatenate([b.pixels for b in poor]))
     none = iter_tiles(slide.path, grid, 256, 0, cache_bytes=0)
     assert np.array_equal(np.concatenate(rich), np.concatenate([b.pixels for b in none]))

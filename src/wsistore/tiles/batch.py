@@ -35,7 +35,7 @@ from wsistore.tiles.model import (
     as_size,
     normalize,
 )
-from wsistore.tiles.views import View, make_view
+from wsistore.tiles.views import View
 
 Pixels = NDArray[np.uint8]
 
@@ -180,7 +180,7 @@ class BatchReader:
             inside = plan_window(work, slot, left, top, window)
             if inside < area:
                 canvases[slot] = self.policy.fill
-            valid[index] = inside / area
+            valid[index] = _share_inside(requests[index], view, self.size)
         self._run(list(works.values()), canvases, local, store)
         shrink = chosen[0][1].shrink
         targets = [out[index] for index, _ in chosen]
@@ -240,6 +240,20 @@ class BatchReader:
             for future in futures:
                 if not future.cancelled():
                     future.exception()
+
+
+def _share_inside(request: NormalRequest, view: View, size: Size) -> float:
+    """Return the share of a patch's area that lies on the slide."""
+    share = 1.0
+    slide = view.slide.size
+    for start, length, end in (
+        (request.x, size.width, slide.width),
+        (request.y, size.height, slide.height),
+    ):
+        length0 = length * view.shrink * view.unit
+        inside = min(start + length0, end) - max(start, 0)
+        share *= min(1.0, max(0.0, inside) / length0)
+    return share
 
 
 def _rest(fault: Any) -> tuple[Any, ...]:
@@ -440,7 +454,8 @@ def read_tile(
     _one_of("layout", layout, ("hwc", "chw"))
     full: Layout = "nhwc" if layout == "hwc" else "nchw"
     batch: Pixels = read_tiles([(slide, x, y)], size, resolution, layout=full, **options)
-    return batch[0]
+    patch: Pixels = batch[0]
+    return patch
 
 
 def read_context(
@@ -489,4 +504,5 @@ def read_context(
             left, top = x - round(width * zoom / 2), y - round(height * zoom / 2)
             full.append((opened, left, top, resolution))
     batch: Pixels = read_tiles(full, size, cache=cache, **options)
-    return batch.reshape(count, len(wanted), *batch.shape[1:])
+    shaped: Pixels = batch.reshape(count, len(wanted), *batch.shape[1:])
+    return shaped

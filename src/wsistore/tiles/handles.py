@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
@@ -13,6 +14,8 @@ from wsistore.geometry import Resolution
 from wsistore.slides import Slide, open_slide
 from wsistore.tiles.model import SlideLike
 from wsistore.tiles.views import View, make_view
+
+_caches: weakref.WeakSet[SlideCache] = weakref.WeakSet()
 
 DEFAULT_SLIDES = 1024
 """Slides kept open: a parsed table of 20,000 tiles takes about 0.3 MB."""
@@ -41,6 +44,7 @@ class SlideCache:
         self._lock = threading.Lock()
         self._slides: OrderedDict[Hashable, Slide] = OrderedDict()
         self._views: dict[tuple[int, Resolution, bool, bool], View] = {}
+        _caches.add(self)
 
     def get(self, slide: SlideLike) -> Slide:
         """Return the opened slide; a `Slide` is given back as it is.
@@ -128,12 +132,12 @@ def default_cache() -> SlideCache:
         return _default
 
 
-def _forget_after_fork() -> None:
-    """Give the child locks of its own; parsed slides are plain data and stay valid."""
+def _renew_locks() -> None:
+    """Give a forked child locks of its own; parsed slides are plain data and stay valid."""
     global _default_lock  # noqa: PLW0603
     _default_lock = threading.Lock()
-    if _default is not None:
-        _default._lock = threading.Lock()
+    for cache in list(_caches):
+        cache._lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_renew_locks)
