@@ -1,5 +1,54 @@
-"""Other spellings of names."""
+"""Other spellings of names: those of papers, hubs and other tools.
+
+Keys are in lower case with ``_`` for ``-``; see `wsistore.encoders.registry.canonical`.
+"""
 
 from __future__ import annotations
 
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {
+    "color_stats": "colour-stats",
+    "uni": "uni_v1",
+    "uni1": "uni_v1",
+    "uni2": "uni_v2",
+    "uni_2": "uni_v2",
+    "uni2_h": "uni_v2",
+    "virchow": "virchow_v1",
+    "virchow1": "virchow_v1",
+    "virchow2": "virchow_v2",
+    "gigapath": "prov_gigapath",
+    "provgigapath": "prov_gigapath",
+    "phikon": "phikon_v1",
+    "phikon2": "phikon_v2",
+    "phikonv2": "phikon_v2",
+    "midnight12k": "midnight",
+    "midnight_12k": "midnight",
+    "open_midnight": "openmidnight",
+    "path_orchestra": "pathorchestra",
+    "h_optimus0": "h_optimus_0",
+    "h_optimus1": "h_optimus_1",
+    "hoptimus0": "h_optimus_0",
+    "hoptimus1": "h_optimus_1",
+    "h0mini": "h0_mini",
+    "hibou": "hibou_b",
+    "lunit_vits16": "lunit_vit_small_patch16_dino",
+    "lunit_vits8": "lunit_vit_small_patch8_dino",
+    "lunit_dino16": "lunit_vit_small_patch16_dino",
+    "lunit_dino8": "lunit_vit_small_patch8_dino",
+    "lunit_bt": "lunit_resnet50_bt",
+    "lunit_swav": "lunit_resnet50_swav",
+    "lunit_mocov2": "lunit_resnet50_mocov2",
+    "conch": "conch_v1",
+    "conch_v15": "conch_v1_5",
+    "conchv15": "conch_v1_5",
+    "conchv1_5": "conch_v1_5",
+    "chief_ctranspath": "chief",
+    "dinov3_vits16plus": "dinov3_vits16_plus",
+    "dinov3_vith16plus": "dinov3_vith16_plus",
+    "quilt": "quilt_b_32",
+    "quiltnet": "quilt_b_32",
+    "quiltnet_b_32": "quilt_b_32",
+    "quiltnet_b_16": "quilt_b_16",
+    "quiltnet_b_16_pmb": "quilt_b_16_pmb",
+    "medsiglip_448": "medsiglip",
+    "omi_clip": "omiclip",
+}

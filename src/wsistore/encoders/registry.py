@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
-from wsistore.encoders import embedded
+from wsistore.encoders import embedded, language, natural, pathology
 from wsistore.encoders.aliases import ALIASES
 from wsistore.encoders.entry import EncoderEntry
 from wsistore.encoders.model import Encoder
@@ -81,9 +81,13 @@ def canonical(name: str, known: Iterable[str]) -> str | None:
 
     Case does not matter, nor does ``-`` against ``_``.
     """
-    spelled = name.strip().lower().replace("-", "_")
-    spelled = ALIASES.get(spelled, spelled)
-    return next((one for one in known if one.lower().replace("-", "_") == spelled), None)
+    spelled = _plain(name)
+    spelled = _plain(ALIASES.get(spelled, spelled))
+    return next((one for one in known if _plain(one) == spelled), None)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
 
 
 def check_name(name: str) -> None:
@@ -106,12 +110,13 @@ def check_name(name: str) -> None:
 def encoder_registry() -> EncoderRegistry:
     """Return the registry of this process, with the built-in entries."""
     made = EncoderRegistry()
-    for entry in embedded.ENTRIES:
-        made.add(entry)
+    for table in (embedded, natural, pathology, language):
+        for entry in table.ENTRIES:
+            made.add(entry)
     return made
 
 
 def _unknown(name: str, known: Iterable[str]) -> UsageError:
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), list(known), n=5, cutoff=0.55)
+    close = difflib.get_close_matches(_plain(name), list(known), n=5, cutoff=0.55)
     hint = f"Did you mean {', '.join(close)}?" if close else "`wsistore encoders` lists them."
     return UsageError(f"there is no encoder {name!r}", hint=hint)
