@@ -78,7 +78,7 @@ def _cells(values: NDArray[Any]) -> list[Any]:
 
 def _lines(rows: list[list[Any]]) -> bytes:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer).writerows(rows)  # CRLF (RFC 4180), so that a CR in a text is quoted
     try:
         return buffer.getvalue().encode()
     except UnicodeEncodeError as error:

@@ -135,8 +135,8 @@ def draw_mask(
     )
     tissue = share >= 0.5
     blend(picture, PAPER, 0.6, ~tissue)
-    blend(picture, colour, 0.3, tissue)
-    kernel = np.ones((3, 3), np.uint8)
+    blend(picture, colour, 0.15, tissue)
+    kernel = np.ones((5, 5), np.uint8)  # an edge of two px
     edge = tissue & (cv2.erode(tissue.astype(np.uint8), kernel, borderValue=1) == 0)
     blend(picture, colour, 1.0, edge)
     draw_scale_bar(picture, _picture_mpp(mpp, picture, mask.slide_size))
