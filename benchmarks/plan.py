@@ -64,10 +64,10 @@ def measure(call: Callable[[], Any], rounds: int) -> dict[str, float]:
     return {"best_s": min(times), "median_s": statistics.median(times), "peak_mib": peak / 2**20}
 
 
-def run(tiles: int, rounds: int) -> dict[str, Any]:
+def run(tiles: int, rounds: int, side: int = SIDE) -> dict[str, Any]:
     """Return the measured table for a slide of about this many tiles."""
-    slide = blank_slide((SIDE, SIDE))
-    stride = max(1, int((SIDE // 2 - TILE) / max(1, tiles**0.5 - 1)))
+    slide = blank_slide((side, side))
+    stride = max(1, int((side // 2 - TILE) / max(1, tiles**0.5 - 1)))
     mask = blobs(slide)
     contours = find_contours(mask, least_fraction=0.001)
     spec = TileSpec(TILE, stride, "20x")
