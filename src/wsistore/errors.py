@@ -29,7 +29,8 @@ what was expected, and what to do about it::
     │   ├── StoreLockedError       WSI503  another run is writing it
     │   ├── StoreCorruptError      WSI504  its bytes are not those that were written
     │   ├── StoreWriteError        WSI505  writing failed (disk full, not permitted)  (OSError)
-    │   └── IncompleteError        WSI506  some of many items failed     (RuntimeError)
+    │   ├── IncompleteError        WSI506  some of many items failed     (RuntimeError)
+    │   └── StoreUnfinishedError   WSI507  it is not all written yet
     └── EncoderError          WSI600  a model can't be used as it is
         ├── WeightsError           WSI601  its weights are unsafe, damaged or of another model
         └── DeviceError            WSI602  the device is absent, or too small for one tile
@@ -222,6 +223,12 @@ class IncompleteError(StoreError, RuntimeError):
     """Some of many items could not be written; the others were."""
 
     code = "WSI506"
+
+
+class StoreUnfinishedError(StoreError):
+    """What is asked for is not all written yet; the run that began it can be resumed."""
+
+    code = "WSI507"
 
 
 class EncoderError(WsistoreError):
