@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import peers as peer_module
 import wsistore
-from wsistore.codecs import complete_jpeg
 from peers import Peer
+from wsistore.codecs import complete_jpeg
 from wsistore.testing import write_slide
 from wsistore.tiles import SlideCache, iter_tiles, read_tiles
 from wsistore.tiles.grids import grid_array
@@ -193,11 +193,11 @@ def random_case(
     contenders = [
         Contender("wsistore fast", ours("fast")),
         Contender("wsistore strict", ours("strict")),
+        *(
+            Contender(p.name, _peer_random(p, paths, batches, level, shrink, fresh, threads))
+            for p in peers
+        ),
     ]
-    for peer in peers:
-        contenders.append(
-            Contender(peer.name, _peer_random(peer, paths, batches, level, shrink, fresh, threads))
-        )
     if level == 0 and shrink == 1 and not fresh and threads == 1 and paths is setting.slides:
         floor = _BareLoop(paths)
         contenders.append(Contender("bare decode loop", floor.run))
@@ -237,7 +237,7 @@ def _peer_random(
                 for s in {place[0] for place in batch} - set(handles):
                     handles[s] = peer.open(paths[s])
                 with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(lambda j: one(handles, batch[j], out[j]), range(len(batch))))
+                    list(pool.map(one, [handles] * len(batch), batch, out))
         return sum(map(len, batches))
 
     return run
@@ -464,22 +464,20 @@ def _cpu() -> float:
 def rows(case: Case) -> list[dict[str, Any]]:
     """Return a row per contender; ratios are against the first, round by round."""
     first = case.contenders[0]
-    table = []
-    for c in case.contenders:
-        table.append(
-            {
-                "case": case.name,
-                "contender": c.name,
-                "ms_per_patch": 1000 * statistics.median(c.wall) / c.patches,
-                "wall_ratio": statistics.median(
-                    a / b for a, b in zip(c.wall, first.wall, strict=True)
-                ),
-                "cpu_ratio": statistics.median(
-                    a / max(b, 1e-9) for a, b in zip(c.cpu, first.cpu, strict=True)
-                ),
-            }
-        )
-    return table
+    return [
+        {
+            "case": case.name,
+            "contender": c.name,
+            "ms_per_patch": 1000 * statistics.median(c.wall) / c.patches,
+            "wall_ratio": _ratio(c.wall, first.wall),
+            "cpu_ratio": _ratio(c.cpu, first.cpu),
+        }
+        for c in case.contenders
+    ]
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> float:
+    return statistics.median(a / max(b, 1e-9) for a, b in zip(theirs, ours, strict=True))
 
 
 def counters(setting: Setting) -> dict[str, float]:
