@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 import wsistore
 from wsistore import Resolution, Size, TileExtractor, TileSpec
 from wsistore.errors import IncompleteError, NotReadyError, UsageError
+from wsistore.testing import damage
 from wsistore.testing.blank import blank_slide
 from wsistore.tiles.regions import (
     MeasurementUnit,
@@ -240,18 +242,11 @@ def test_formats_that_pillow_does_not_write_are_refused(slide, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def damaged(file, path, column, row):
-    data = bytearray(file.path.read_bytes())
-    where = file.written[0]
-    start, count = int(where.offsets[row, column]), int(where.counts[row, column])
-    data[start : start + count] = bytes(count)
-    path.write_bytes(data)
-    return path
-
-
 def test_one_bad_tile_raises_after_the_others_were_written(slide_factory, tmp_path):
     file = slide_factory("jpeg_rgb_tables", size=(1024, 512), tile=256, levels=(1,))
-    path = damaged(file, tmp_path / "broken.svs", column=2, row=1)
+    path = tmp_path / "broken.svs"
+    shutil.copy(file.path, path)
+    damage.overwrite_tile(path, 0, 2, 1)
     with wsistore.open_slide(path) as slide:
         extractor = TileExtractor(TileSpec(256, resolution=0))
         extractor.fit_extract(slide)

@@ -1,5 +1,7 @@
 """Pixel filters: their rules at the limits, their order, and what they leave behind."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 import wsistore
 from wsistore import TileSpec, plan_tiles, read_tiles
 from wsistore.errors import DamagedTileError, UsageError
+from wsistore.testing import damage
 from wsistore.testing.blank import blank_slide
 from wsistore.tiles.filtering import apply_filters, as_filters
 from wsistore.tiles.filters import (
@@ -171,11 +174,8 @@ def test_filtering_nothing_and_the_wrong_slide(slide):
 def test_damage_is_no_reason_to_drop_a_tile(slide_factory, tmp_path):
     file = slide_factory("jpeg_rgb_tables", size=(512, 512), tile=256, levels=(1,))
     broken = tmp_path / "broken.svs"
-    where = file.written[0]
-    data = bytearray(file.path.read_bytes())
-    start, count = int(where.offsets[1, 1]), int(where.counts[1, 1])
-    data[start : start + count] = bytes(count)
-    broken.write_bytes(data)
+    shutil.copy(file.path, broken)
+    damage.overwrite_tile(broken, 0, 1, 1)
     with (
         wsistore.open_slide(broken) as slide,
         pytest.raises(DamagedTileError),
