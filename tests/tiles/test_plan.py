@@ -10,7 +10,8 @@ import pytest
 from wsistore import TilePlan, TileSpec, plan_tiles
 from wsistore.errors import UsageError
 from wsistore.testing.blank import blank_slide
-from wsistore.tiles.plan import COLUMNS, CohortPlan, concat
+from wsistore.tiles.cohort import CohortPlan, concat
+from wsistore.tiles.plan import COLUMNS
 
 GOLDEN = "f5253d82e3600dab158be51af807dca174496fbfc5e28fa32a73eb1afc7c7119"
 """plan_id of `plan()`; a change of the recipe or of planning makes all stored plans strange."""

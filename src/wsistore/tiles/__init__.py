@@ -23,11 +23,11 @@ from wsistore.tiles.sampling import Draw, TileSampler
 from wsistore.tiles.walking import TileBatch, iter_tiles
 
 if TYPE_CHECKING:
+    from wsistore.tiles.cohort import CohortPlan as CohortPlan
     from wsistore.tiles.extractor import TileExtractor as TileExtractor
     from wsistore.tiles.levels import closest_level as closest_level
     from wsistore.tiles.megatiles import MegaTileExtractor as MegaTileExtractor
     from wsistore.tiles.megatiles import MegaTileSpec as MegaTileSpec
-    from wsistore.tiles.plan import CohortPlan as CohortPlan
     from wsistore.tiles.plan import TilePlan as TilePlan
     from wsistore.tiles.planning import plan_tiles as plan_tiles
     from wsistore.tiles.spec import TileSpec as TileSpec
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _OF_TORCH = dict.fromkeys(("TileDataset", "TileStream", "collate_tiles"), "torch_data")
 _OF_PLANS = {
-    "CohortPlan": "plan",
+    "CohortPlan": "cohort",
     "MegaTileExtractor": "megatiles",
     "MegaTileSpec": "megatiles",
     "TileExtractor": "extractor",
