@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsistore.engine.jobs import places
-from wsistore.errors import SourceNotFoundError, UsageError
+from wsistore.errors import SourceAccessError, SourceNotFoundError, UsageError
 
 
 @pytest.fixture
@@ -98,3 +98,99 @@ def test_url_of_a_slide_is_named_by_its_last_part(tmp_path):
 def test_no_slide_is_told(tmp_path):
     with pytest.raises(UsageError, match="no slide is named"):
         places([], tmp_path)
+
+
+def test_a_destination_below_the_source_is_not_searched(folder):
+    store = folder / "in/stores/a.ome.zarr"
+    store.mkdir(parents=True)
+    (store / "zarr.json").write_text("{}")
+    found = places(folder / "in", folder / "in/stores", recursive=True)
+    assert told(found, folder) == [
+        ("in/a.svs", "in/stores/a.ome.zarr"),
+        ("in/b.ome.tiff", "in/stores/b.ome.zarr"),
+        ("in/d.ome.zarr", "in/stores/d.ome.zarr"),
+        ("in/deep/c.ndpi", "in/stores/c.ome.zarr"),
+    ]
+    kept = places(folder / "in", folder / "in/stores", recursive=True, keep_tree=True)
+    assert len(kept) == 4
+
+
+@pytest.mark.parametrize("keep_tree", [False, True])
+def test_results_beside_the_slides_are_not_converted_again(folder, keep_tree):
+    for name in ("in/a.ome.zarr", "in/deep/c.ome.zarr"):
+        (folder / name).mkdir()
+        (folder / name / "zarr.json").write_text("{}")
+    found = places(folder / "in", folder / "in", recursive=keep_tree, keep_tree=keep_tree)
+    sources = [Path(place.source).name for place in found]
+    assert sources == ["a.svs", "b.ome.tiff", "c.ndpi"][: 2 + keep_tree]
+
+
+def test_a_folder_of_stores_is_not_converted_onto_itself(folder):
+    for name in ("a.svs", "b.ome.tiff"):
+        (folder / "in" / name).unlink()
+    with pytest.raises(UsageError, match="both source and destination"):
+        places(folder / "in", folder / "in")
+
+
+def test_links_that_go_in_circles_are_followed_once(folder):
+    (folder / "in/deep/back").symlink_to(folder / "in")
+    (folder / "in/deep/self").symlink_to("self")
+    (folder / "in/other").symlink_to(folder / "in/deep")
+    found = places(folder / "in", folder / "out", recursive=True)
+    assert [Path(place.source).name for place in found] == [
+        "a.svs",
+        "b.ome.tiff",
+        "d.ome.zarr",
+        "c.ndpi",
+    ]
+
+
+def test_a_folder_that_may_not_be_listed_fails_by_itself(folder, monkeypatch):
+    closed = folder / "in/closed"
+    closed.mkdir()
+    plain = Path.iterdir
+
+    def iterdir(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = places(folder / "in", folder / "out", recursive=True)
+    assert ("in/closed", "out/closed.ome.zarr") in told(found, folder)
+    assert len(found) == 5
+    with pytest.raises(SourceAccessError, match=r"closed may not be listed"):
+        places(closed, folder / "out")
+
+
+def test_a_path_that_may_not_be_looked_at_is_left_to_the_opening(folder, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "lstat", refuse)
+    (place,) = places(folder / "in/a.svs", folder / "x.ome.zarr")
+    assert place.store == str(folder / "x.ome.zarr")
+
+
+def test_a_destination_written_like_a_folder_is_one(folder):
+    assert told(places(folder / "in/a.svs", f"{folder}/new/"), folder) == [
+        ("in/a.svs", "new/a.ome.zarr")
+    ]
+    assert told(places(folder / "in/a.svs", f"{folder}/new.ome.zarr/"), folder) == [
+        ("in/a.svs", "new.ome.zarr")
+    ]
+    assert told(places(folder / "in/a.svs", f"{folder}/in/d.ome.zarr/"), folder) == [
+        ("in/a.svs", "in/d.ome.zarr")
+    ]
+
+
+def test_the_tree_is_offered_only_where_it_helps(folder):
+    (folder / "in/deep/a.tif").write_bytes(b"")
+    with pytest.raises(UsageError) as apart:
+        places(folder / "in", folder / "out", recursive=True)
+    assert "--keep-tree" in apart.value.hint
+    (folder / "in/a.tif").write_bytes(b"")
+    with pytest.raises(UsageError) as together:
+        places(folder / "in", folder / "out", recursive=True)
+    assert "--keep-tree" not in together.value.hint

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wsistore.engine.walking import is_plain_folder, is_store, slides_below
 from wsistore.errors import SourceNotFoundError, UsageError
 from wsistore.sources import is_url
 
@@ -18,7 +19,6 @@ SLIDE_SUFFIXES = frozenset((*_TIFFS, *_OTHERS))
 """Extensions of slides that are looked for in folders. Plain images are converted where
 they are named, but not looked for: folders of slides hold thumbnails too."""
 _DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", STORE_SUFFIX)
-_STORE_MARKS = ("zarr.json", ".zgroup", ".zattrs")
 
 PathLike = str | os.PathLike[str]
 
@@ -48,8 +48,10 @@ def places(
 ) -> list[Place]:
     """Return which slides are meant, and the name of each one's store.
 
-    One file and a destination that is no plain folder make that store; otherwise stores
-    are named ``<stem>.ome.zarr`` within the destination.
+    One file and a destination that is no folder (nor written like one, ``stores/``) make
+    that store; otherwise stores are named ``<stem>.ome.zarr`` within the destination. A
+    destination below a source folder is not searched for slides, and stores that a run
+    would write are none of its sources.
 
     Parameters
     ----------
@@ -69,6 +71,8 @@ def places(
         destination is none that can be written.
     SourceNotFoundError
         If a named file is not there.
+    SourceAccessError, SourceError
+        If a named folder can't be listed.
     """
     named = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     if not named:
@@ -79,29 +83,54 @@ def places(
             f"destination {target!r} is no local path",
             hint="Write to a local disk, then copy the store to where it belongs.",
         )
-    found = [pair for source in named for pair in _slides(os.fspath(source), recursive)]
-    root = Path(target).absolute()
-    one_file = len(named) == 1 and not _is_plain_folder(os.fspath(named[0]))
-    if one_file and not _is_plain_folder(target):
+    root = Path(os.path.abspath(target))  # noqa: PTH100 (keeps links)
+    names = [os.fspath(source) for source in named]
+    found = [pair for name in names for pair in _slides(name, recursive, root)]
+    one_file = len(names) == 1 and not is_plain_folder(names[0])
+    if one_file and not _means_folder(target):
         return [Place(found[0][0], os.fspath(root))]
-    return _in_folder(found, root, keep_tree=keep_tree)
+    return _in_folder(found, root, names, keep_tree=keep_tree)
 
 
-def _in_folder(found: list[tuple[str, str]], root: Path, *, keep_tree: bool) -> list[Place]:
-    made = [
+def _in_folder(
+    found: list[tuple[str, str]], root: Path, named: Collection[str], *, keep_tree: bool
+) -> list[Place]:
+    made = _places(found, root, keep_tree=keep_tree)
+    # Where slides and stores share a folder, the results of the last run are no slides.
+    results = {place.store for place in made}
+    made = [p for p in made if p.source in named or os.path.abspath(p.source) not in results]  # noqa: PTH100
+    if not made:
+        raise UsageError(
+            f"{root} is both source and destination, and holds nothing but stores",
+            hint="Name another folder as destination.",
+        )
+    twice = _with_one_store(made)
+    if twice:
+        apart = not keep_tree and not _with_one_store(_places(found, root, keep_tree=True))
+        raise UsageError(
+            f"several slides would have the same store: {'; '.join(twice)}",
+            hint="Use keep_tree (--keep-tree), or convert them to folders of their own."
+            if apart
+            else "Convert them to folders of their own, or one by one.",
+        )
+    return made
+
+
+def _places(found: list[tuple[str, str]], root: Path, *, keep_tree: bool) -> list[Place]:
+    return [
         Place(source, os.fspath(_store(root, source, folder if keep_tree else "")))
         for source, folder in dict.fromkeys(found)
     ]
+
+
+def _with_one_store(made: list[Place]) -> list[str]:
+    """Return a line for each store that several slides would have."""
     by_store: defaultdict[str, list[str]] = defaultdict(list)
     for place in made:
         by_store[place.store].append(place.source)
-    twice = [f"{Path(s).name}: {', '.join(who)}" for s, who in by_store.items() if len(who) > 1]
-    if twice:
-        raise UsageError(
-            f"several slides would have the same store: {'; '.join(sorted(twice))}",
-            hint="Use keep_tree (--keep-tree), or convert them to folders of their own.",
-        )
-    return made
+    return sorted(
+        f"{Path(store).name}: {', '.join(who)}" for store, who in by_store.items() if len(who) > 1
+    )
 
 
 def _store(root: Path, source: str, folder: str) -> Path:
@@ -116,13 +145,16 @@ def _stem(source: str) -> str:
     return PurePosixPath(name).stem
 
 
-def _slides(source: str, recursive: bool) -> Iterator[tuple[str, str]]:
+def _slides(source: str, recursive: bool, root: Path) -> Iterator[tuple[str, str]]:
     """Yield (slide, folder below the named one) for each slide that a source names."""
     if is_url(source):
         yield source, ""
         return
-    if _is_plain_folder(source):
-        slides = sorted(_in_tree(Path(source), recursive))
+    if is_plain_folder(source):
+        found = slides_below(
+            Path(source), recursive=recursive, suffixes=SLIDE_SUFFIXES, leave_out=root
+        )
+        slides = sorted(found)
         if not slides:
             deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
             raise UsageError(
@@ -133,32 +165,22 @@ def _slides(source: str, recursive: bool) -> Iterator[tuple[str, str]]:
             below = slide.parent.relative_to(source)
             yield os.fspath(slide), "" if below == Path() else os.fspath(below)
         return
-    if not os.path.lexists(source):
+    if _is_absent(source):
         raise SourceNotFoundError(f"there is no file {source}")
     yield source, ""
 
 
-def _in_tree(folder: Path, recursive: bool) -> Iterator[Path]:
+def _is_absent(path: str) -> bool:
     try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"folder {folder} can't be listed: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if _is_store(entry):
-                yield entry
-            elif recursive:
-                yield from _in_tree(entry, recursive)
-        elif entry.suffix.lower() in SLIDE_SUFFIXES:
-            yield entry
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False  # something else is wrong with it: opening it tells what
+    return False
 
 
-def _is_plain_folder(path: str) -> bool:
-    """Return whether a path is a folder, and no store."""
-    return not is_url(path) and Path(path).is_dir() and not _is_store(Path(path))
-
-
-def _is_store(folder: Path) -> bool:
-    return any((folder / mark).is_file() for mark in _STORE_MARKS)
+def _means_folder(target: str) -> bool:
+    """Return whether a destination is a folder, or is written like one that is to be made."""
+    ends_like_one = target.endswith(os.sep) and not target.rstrip(os.sep).endswith(".zarr")
+    return is_plain_folder(target) or (ends_like_one and not is_store(target))
