@@ -16,12 +16,13 @@ import pytest
 
 import wsistore
 from wsistore.durable import atomic
-from wsistore.errors import StoreCorruptError, StoreWriteError, WsistoreError
+from wsistore.errors import StoreCorruptError, StoreExistsError, StoreWriteError, WsistoreError
 from wsistore.pyramid.checksums import read_checksums
 from wsistore.pyramid.conversion import SlideJob, convert_slide
 from wsistore.pyramid.events import ShardDone, SlideFinished, SlideResumed, SlideStarted
 from wsistore.pyramid.privacy import kept_properties
 from wsistore.pyramid.units import write_shard
+from wsistore.pyramid.verifying import verify
 from wsistore.testing import CANARIES, write_slide
 
 SMALL = {"size": (700, 500), "tile": 64, "levels": (1, 4), "distinct_tiles": 9}
@@ -319,6 +320,12 @@ def test_icc_profile_is_kept(tmp_path):
         ("tiff.ImageDescription", "Aperio|User = jane", False, False),
         ("openslide.comment", "Aperio|User = jane", False, False),
         ("tiff.HostComputer", "scanner7", False, False),
+        ("aperio.Login", "jane", False, False),
+        ("aperio.Owner", "jane", False, False),
+        ("aperio.Scanned by", "jane", False, False),
+        ("aperio.Workstation", "pathology7", False, False),
+        ("aperio.PC", "pathology7", False, False),
+        ("aperio.Specimen", "biopsy", False, True),
     ],
 )
 def test_which_properties_are_kept(key, value, allowed, harmless):
@@ -342,3 +349,62 @@ def test_checksum_document_vouches_for_itself(tmp_path, slide):
         read_checksums(store)
     with pytest.raises(WsistoreError, match="own checksum"):
         wsistore.convert(slide.path, store).raise_for_failures()
+
+
+def test_a_slide_is_never_replaced_by_its_store(tmp_path):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    before = slide.path.read_bytes()
+    for overwrite in (False, True):
+        report = wsistore.convert(slide.path, slide.path, overwrite=overwrite)
+        assert report.outcomes[0].code == "WSI100"
+    (tmp_path / "link.svs").symlink_to(slide.path)
+    report = wsistore.convert(tmp_path / "link.svs", slide.path, overwrite=True)
+    assert report.outcomes[0].code == "WSI100"
+    assert slide.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_only_stores_are_overwritten(tmp_path, dry_run):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    (tmp_path / "b.svs").write_bytes(b"a slide that was named last by mistake")
+    report = wsistore.convert(slide.path, tmp_path / "b.svs", overwrite=True, dry_run=dry_run)
+    assert report.outcomes[0].code == "WSI501"
+    assert "no store" in report.outcomes[0].detail
+    assert (tmp_path / "b.svs").read_bytes() == b"a slide that was named last by mistake"
+
+
+def test_a_file_in_the_way_is_not_offered_to_be_overwritten(tmp_path):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    (tmp_path / "b.svs").write_bytes(b"precious")
+    with pytest.raises(StoreExistsError) as raised:
+        wsistore.convert(slide.path, tmp_path / "b.svs").raise_for_failures()
+    assert "overwritten" not in raised.value.hint
+
+
+def test_a_store_of_others_is_overwritten_where_asked(tmp_path):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    store = tmp_path / "a.ome.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    with pytest.raises(StoreExistsError) as raised:
+        wsistore.convert(slide.path, store).raise_for_failures()
+    assert "overwritten" in raised.value.hint
+    wsistore.convert(slide.path, store, overwrite=True).raise_for_failures()
+    assert verify(store).ok
+
+
+def test_nothing_is_written_into_a_finished_store(tmp_path):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    store = tmp_path / "a.ome.zarr"
+    wsistore.convert(slide.path, store).raise_for_failures()
+    assert wsistore.convert(store, store / "b.ome.zarr").outcomes[0].code == "WSI100"
+    assert wsistore.convert(slide.path, store / "b.ome.zarr").outcomes[0].code == "WSI501"
+    assert wsistore.convert(store, store, overwrite=True).outcomes[0].code == "WSI100"
+    assert verify(store).ok
+
+
+@pytest.mark.parametrize("length", [246, 250, 300])
+def test_a_name_that_is_too_long_is_one_error(tmp_path, length):
+    slide = write_slide(tmp_path / "a.svs", **SMALL)
+    report = wsistore.convert(slide.path, tmp_path / ("n" * (length - 9) + ".ome.zarr"))
+    assert report.outcomes[0].code == ("" if length == 246 else "WSI505")

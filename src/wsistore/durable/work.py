@@ -112,7 +112,8 @@ class WorkFolder:
         StoreWriteError
             If the disk is full, or writing is not permitted.
         """
-        if not self.partial.exists():
+        # Not by pathlib, which raises where a name is too long or a folder may not be searched.
+        if not os.path.lexists(self.partial):
             self._refuse_taken()
         self._lock.acquire()
         self._pid = os.getpid()

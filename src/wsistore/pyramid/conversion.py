@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from wsistore.errors import (
     StoreMismatchError,
     StoreWriteError,
     TileError,
+    UsageError,
 )
 from wsistore.pyramid.checksums import Checksums, file_sums, read_checksums
 from wsistore.pyramid.documents import (
@@ -35,6 +37,7 @@ from wsistore.pyramid.events import (
     SlideResumed,
     SlideStarted,
 )
+from wsistore.pyramid.groups import ROOT_DOCUMENTS
 from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.options import ConversionOptions
 from wsistore.pyramid.planning import ConversionPlan, plan_conversion
@@ -47,6 +50,8 @@ from wsistore.pyramid.units import (
     slide_of,
 )
 from wsistore.slides import Slide
+from wsistore.sources import is_url
+from wsistore.sources.names import local_path
 
 LAYOUT = 1
 """Version of what equal settings write; another one does not resume this one's work."""
@@ -114,6 +119,7 @@ def plan_slide(job: SlideJob) -> ConversionPlan:
     wsistore.errors.WsistoreError
         If the slide can't be opened, or not be converted so.
     """
+    _check_names(job)
     return plan_conversion(slide_of(_reference(job)), job.options)
 
 
@@ -144,6 +150,7 @@ def convert_slide(job: SlideJob, run: RunTasks, tell: OnEvent) -> SlideResult:
     wsistore.errors.StoreWriteError
         If the disk is full, or writing is not permitted.
     """
+    _check_names(job)
     reference = _reference(job)
     slide = slide_of(reference)
     plan = plan_conversion(slide, job.options)
@@ -162,6 +169,45 @@ def convert_slide(job: SlideJob, run: RunTasks, tell: OnEvent) -> SlideResult:
 
 def _reference(job: SlideJob) -> SlideRef:
     return SlideRef(job.source, job.mpp, job.magnification, epoch=_epoch())
+
+
+def _check_names(job: SlideJob) -> None:
+    """Refuse to write what would replace the slide, or lie within a finished store.
+
+    Raises
+    ------
+    UsageError
+        If the store has the slide's name, or lies within it, or it within the store.
+    StoreExistsError
+        If what is to be overwritten is no store, or the store would lie within another.
+    """
+    store = os.path.realpath(job.store)
+    if not is_url(job.source):
+        source = os.path.realpath(local_path(job.source))
+        if _is_within(store, source) or _is_within(source, store):
+            raise UsageError(
+                f"{job.source} and its store {job.store} are in one place",
+                hint="Give the store another name than the slide's.",
+            )
+    if job.overwrite and os.path.lexists(job.store) and not _is_group(store):
+        raise StoreExistsError(
+            f"{job.store} exists, and is no store: it is not overwritten",
+            hint="Move it away, or choose another name.",
+        )
+    for folder in Path(store).parents:
+        if os.path.lexists(folder / CHECKSUMS):
+            raise StoreExistsError(
+                f"{job.store} lies within the finished store {folder}",
+                hint="Write it beside that one: a finished store must stay as it is.",
+            )
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _is_group(path: str) -> bool:
+    return any(os.path.lexists(f"{path}/{name}") for name in ROOT_DOCUMENTS)
 
 
 def _epoch() -> int:
@@ -197,7 +243,7 @@ def _finished(store: str, settings: dict[str, Any]) -> Checksums | None:
     if found is None:
         raise StoreExistsError(
             f"{store} exists, and is no store that wsistore made",
-            hint="Choose another name, or have it overwritten.",
+            hint=f"Choose another name{', or have it overwritten' if _is_group(store) else ''}.",
         )
     try:
         check_settings(found.settings, settings, name=store)

@@ -40,6 +40,8 @@ _WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ().,:_+-]{0,63}", re.ASCII)
 
 _PRIVATE_KEY = re.compile(
     r"user|name\b|\bfile\b|path|folder|director|host|computer|machine|operator|scanscope id"
+    r"|login|account|owner|author|creator|scanned by|e-?mail|server|workstation|\bpc\b"
+    r"|technician|physician|pathologist"
     r"|imagedescription|comment|artist|copyright|description|document|title|xml|uri|url",
     re.IGNORECASE,
 )
