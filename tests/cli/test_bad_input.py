@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -227,3 +228,18 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert code == 130
     assert out == ""
     assert "run the same command again" in err
+
+
+def test_sigterm_interrupts_a_run(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*args: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.setitem(sys.modules["wsistore"].__dict__, "convert", terminated)
+    former = signal.getsignal(signal.SIGTERM)
+    code, _, err = convert(good, tmp_path / "out.ome.zarr")
+    assert code == 130
+    assert "run the same command again" in err
+    assert signal.getsignal(signal.SIGTERM) == former

@@ -137,3 +137,15 @@ def test_what_is_no_slide_is_one_error(
     assert out == ""
     assert err.startswith(f"error {code}")
     assert "Traceback" not in err
+
+
+def test_brackets_in_a_name_are_printed(slide: SyntheticSlide, tmp_path: Path) -> None:
+    path = tmp_path / "[bold]a[x].svs"
+    path.symlink_to(slide.path)
+    code, out, _ = run("info", path)
+    assert code == 0
+    assert out.startswith("[bold]a[x]: aperio")
+    code, out, _ = run("convert", path, tmp_path / "[red]a.ome.zarr")
+    assert code == 0
+    assert "[bold]a[x].svs -> " in out
+    assert "[red]a.ome.zarr" in out

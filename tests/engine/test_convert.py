@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -153,3 +156,28 @@ def test_dask_that_is_missing_is_told(folder, monkeypatch):
 
 def test_empty_report_raises_nothing():
     ConvertReport(()).raise_for_failures()
+
+
+KILLED = """
+import os, signal
+from wsistore.engine.schedulers import runner
+
+def worker(task):
+    return os.getpid()
+
+if __name__ == "__main__":
+    with runner("processes", 1) as run:
+        print(*run(worker, [0]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_the_run_that_was_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # The workers hold the pipe: it ends, and with it this call, when the last of them has.
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    assert int(run.stdout) > 0

@@ -6,8 +6,11 @@ import functools
 import json
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, Any, ParamSpec
 
@@ -121,6 +124,27 @@ def guarded(command: Callable[P, ExitCode]) -> Callable[P, None]:
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Within the block, SIGTERM (of ``kill``, of batch systems) does what Ctrl-C does.
+
+    So worker processes end too, and the user is told how to go on. Outside of the main
+    thread, where signals can't be handled, it does nothing.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from wsistore.cli.boundary import Debug, ExitCode, PixelSize, guarded, pixel_size
+from wsistore.cli.boundary import (
+    Debug,
+    ExitCode,
+    PixelSize,
+    guarded,
+    pixel_size,
+    termination_interrupts,
+)
 
 _TILES = "Encoding"
 _PYRAMID = "Levels"
@@ -154,7 +161,7 @@ def convert(
         "dry_run": dry_run,
     }
     try:
-        with narrator(quiet=quiet, as_json=as_json) as voice:
+        with termination_interrupts(), narrator(quiet=quiet, as_json=as_json) as voice:
             report = wsistore.convert(sources, destination, on_event=voice.tell, **wanted)
     except KeyboardInterrupt:
         typer.echo(

@@ -22,8 +22,11 @@ def human_bytes(count: float) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that never cuts lines where output is no terminal."""
-    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """Return a console that never cuts lines where output is no terminal.
+
+    Square brackets are printed as they are: names of slides hold them.
+    """
+    made = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
     if not made.is_terminal:
         made.width = 160
     return made

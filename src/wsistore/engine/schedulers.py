@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -61,7 +62,8 @@ def runner(scheduler: str, workers: int | None) -> Iterator[Run]:
     elif scheduler == "processes":
         # Spawned: a fork would take over locks that threads of the caller hold.
         spawn = multiprocessing.get_context("spawn")
-        with _pool(ProcessPoolExecutor(count, mp_context=spawn)) as pool:
+        workers_pool = ProcessPoolExecutor(count, spawn, initializer=_end_with_parent)
+        with _pool(workers_pool) as pool:
             yield _on_pool(pool, count)
     elif "://" in scheduler:
         with _dask_client(scheduler) as client:
@@ -86,6 +88,22 @@ def _pool(pool: Executor) -> Iterator[Executor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when the process that started it has been killed.
+
+    Otherwise it would wait for its next task forever: it holds the other end of the queue
+    itself, so the queue never closes.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _on_pool(pool: Executor, count: int) -> Run:
