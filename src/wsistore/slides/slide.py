@@ -166,6 +166,11 @@ class Slide:
         return tuple(self._bad)
 
     @property
+    def opening(self) -> Opening | None:
+        """How another process can open it; None where it was not made by `open_slide`."""
+        return self._opening
+
+    @property
     def icc_profile(self) -> bytes | None:
         """The ICC profile of the image, None where there is none."""
         self._check_open()
