@@ -167,8 +167,10 @@ def read_mpp_csv(path: str | os.PathLike[str]) -> PixelSizes:
         stem, value = stem_of(row["wsi"].strip()), _positive(row["mpp"])
         if value is None or not stem:
             warnings.append(f"{path}, line {line}: {row['mpp']!r} is no pixel size; left out")
-        elif found.setdefault(stem, value) != value:
+        elif stem in found and found[stem] != value:
             raise UsageError(f"{path} says {found[stem]:g} and {value:g} µm/px of {stem}")
+        else:
+            found[stem] = value
     if not found:
         raise UsageError(f"{path} has no valid row", hint="Write rows such as: slide1.svs,0.5")
     return PixelSizes(found, tuple(warnings))

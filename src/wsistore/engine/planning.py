@@ -20,6 +20,7 @@ from wsistore.engine.plan_results import PlanFiles, SlideResult
 from wsistore.engine.planned import run_group
 from wsistore.engine.sheets import write_sheets
 from wsistore.errors import UsageError
+from wsistore.export import PLAN_FORMATS, plan_format
 from wsistore.tiles.filters import PixelFilter
 from wsistore.tiles.spec import TileSpec
 from wsistore.tissue import make_segmenter
@@ -103,6 +104,11 @@ class PlanningOptions:
                 raise UsageError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.tissue_thresh <= 1:
             raise UsageError(f"tissue_thresh is a fraction from 0 to 1, got {self.tissue_thresh}")
+        if self.spec is not None and not plan_format(self.layout).is_h5:
+            raise UsageError(
+                f"layout {self.layout!r} is none of HDF5 files",
+                hint=f"Use one of {', '.join(n for n, f in PLAN_FORMATS.items() if f.is_h5)}.",
+            )
         strange = sorted(set(self.pictures) - set(PICTURES))
         if strange:
             raise UsageError(f"pictures are {', '.join(PICTURES)}, got {', '.join(strange)}")

@@ -12,6 +12,7 @@ tool looks at and which gives the whole plan back: the text ``plan`` (JSON, as i
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def write_h5(path: Path, fill: Callable[[Any], None]) -> None:
         If a text can't be held by HDF5.
     """
     h5py = need("h5py", "writing HDF5")
-    with h5py.File("memory", "w", driver="core", backing_store=False, track_order=False) as file:
+    # HDF5 keeps files in memory apart by their names, across all threads.
+    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False) as file:
         try:
             fill(file)
         except (UnicodeEncodeError, ValueError) as error:
