@@ -10,6 +10,7 @@ from wsistore._version import __version__
 from wsistore.cli.checking import validate, verify
 from wsistore.cli.converting import convert
 from wsistore.cli.describing import info
+from wsistore.cli.encoders import encoders
 from wsistore.cli.seedcommands import segment_and_get_coords
 from wsistore.cli.segmenting import segment
 from wsistore.cli.tiling import tile
@@ -27,6 +28,7 @@ app.command()(convert)
 app.command()(verify)
 app.command()(validate)
 app.command()(info)
+app.command()(encoders)
 app.command()(segment)
 app.command()(tile)
 app.command()(segment_and_get_coords)

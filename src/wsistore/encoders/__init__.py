@@ -1,8 +1,10 @@
 """Models that turn tiles into feature vectors: registry, preprocessing, safe weights.
 
-Public calls: `load_encoder`, `encoder_registry`, `Encoder` and what it tells (`Preprocessing`,
-`Weights`), `EncoderEntry`; the embedded `COLOUR_STATS_FEATURES`. Names are imported on
-first use, and torch only when a model needs it.
+Public calls: `load_encoder` by name; `encoder_from_module`, `encoder_from_callable`,
+`load_plugin` and `register_custom_encoder` (which returns `CustomEncoderComponents`) for
+one's own; `encoder_registry` of `EncoderEntry`, `missing_packages`; `Encoder` and what it
+tells (`Preprocessing`, `Weights`); `COLOUR_STATS_FEATURES` of the embedded encoder;
+`ensure_torchvision`. Names are imported on first use, and torch only when a model needs it.
 """
 
 from __future__ import annotations
@@ -17,16 +19,32 @@ if TYPE_CHECKING:
     from wsistore.encoders.model import Encoder as Encoder
     from wsistore.encoders.model import Preprocessing as Preprocessing
     from wsistore.encoders.model import Weights as Weights
+    from wsistore.encoders.own import encoder_from_callable as encoder_from_callable
+    from wsistore.encoders.own import encoder_from_module as encoder_from_module
+    from wsistore.encoders.packages import missing_packages as missing_packages
+    from wsistore.encoders.plugins import CustomEncoderComponents as CustomEncoderComponents
+    from wsistore.encoders.plugins import load_plugin as load_plugin
+    from wsistore.encoders.plugins import register_custom_encoder as register_custom_encoder
+    from wsistore.encoders.registry import EncoderRegistry as EncoderRegistry
     from wsistore.encoders.registry import encoder_registry as encoder_registry
+    from wsistore.encoders.torchvision_cure import ensure_torchvision as ensure_torchvision
 
 _MODULE_OF = {
     "COLOUR_STATS_FEATURES": "colour_stats",
+    "CustomEncoderComponents": "plugins",
     "Encoder": "model",
     "EncoderEntry": "entry",
+    "EncoderRegistry": "registry",
     "Preprocessing": "model",
     "Weights": "model",
-    "load_encoder": "loading",
+    "encoder_from_callable": "own",
+    "encoder_from_module": "own",
     "encoder_registry": "registry",
+    "ensure_torchvision": "torchvision_cure",
+    "load_encoder": "loading",
+    "load_plugin": "plugins",
+    "missing_packages": "packages",
+    "register_custom_encoder": "plugins",
 }
 
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 (they are strings)
@@ -39,3 +57,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"wsistore.encoders.{module}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -41,7 +41,7 @@ def _openai(name: str, architecture: str, hub: str, dim: int, size: int = 224) -
 def _clip(name: str, architecture: str, dim: int, hub: str, **more: Any) -> EncoderEntry:
     mean, std = OPENAI_CLIP
     return EncoderEntry(
-        **{  # type: ignore[arg-type]
+        **{
             "name": name,
             "group": "clip",
             "family": "open_clip",

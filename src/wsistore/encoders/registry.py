@@ -27,6 +27,10 @@ class EncoderRegistry:
 
     entries: dict[str, EncoderEntry] = field(default_factory=dict)
     loaders: dict[str, Loader] = field(default_factory=dict)
+    plugins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that a plug-in file added, by its path and content."""
+    problems: list[str] = field(default_factory=list)
+    """What failed when packages were asked for encoders."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, entry: EncoderEntry, loader: Loader | None = None) -> None:
@@ -46,7 +50,7 @@ class EncoderRegistry:
         """
         check_name(entry.name)
         with self._lock:
-            if entry.name in self.entries or entry.name in ALIASES:
+            if canonical(entry.name, self.entries) is not None:
                 raise UsageError(
                     f"an encoder {entry.name!r} is known already",
                     hint="Give yours another name.",
@@ -108,11 +112,14 @@ def check_name(name: str) -> None:
 
 @cache
 def encoder_registry() -> EncoderRegistry:
-    """Return the registry of this process, with the built-in entries."""
+    """Return the registry of this process: built-in entries, and those of packages."""
+    from wsistore.encoders.plugins import load_entry_points
+
     made = EncoderRegistry()
     for table in (embedded, natural, pathology, language):
         for entry in table.ENTRIES:
             made.add(entry)
+    load_entry_points(made)
     return made
 
 
