@@ -51,8 +51,8 @@ class TileGeometry:
         The same of the stride: the distance of the first two tiles. Later tiles lie at
         ``floor(k * stride * downsample + 1/2)``.
     read_size : Size
-        Of a tile in px of the level: ``floor(size_level0 / level_downsample + 1/2)``; it is
-        shrunk to `size`.
+        Of a tile in px of the level: ``floor(size * factor + 1/2)``, with the factor of
+        `Slide.resolve`, as the batch reader reads it; it is shrunk to `size`.
     extent : Size
         Level-0 px of the slide that whole target px cover: tiles are "inside" within it.
     mpp : (x, y) or None
@@ -140,9 +140,7 @@ def tile_geometry(slide: Slide, spec: TileSpec) -> TileGeometry:
         level_downsample=found.level_downsample,
         size_level0=size_level0,
         stride_level0=Size(*(max(1, half_up(side, ratio)) for side in stride)),
-        read_size=Size(
-            *(max(1, math.floor(side / found.level_downsample + 0.5)) for side in size_level0)
-        ),
+        read_size=Size(*(max(1, math.floor(side * found.factor + 0.5)) for side in size)),
         extent=Size(*extent),
         mpp=target,
     )

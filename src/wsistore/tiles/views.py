@@ -101,11 +101,12 @@ class View:
         """Return the size in canvas px of the window behind a patch of this size."""
         if self.is_direct:
             return size
-        whole = math.ceil if self.exact else round
-        return Size(
-            max(1, whole(size.width * self.shrink - SAME)),
-            max(1, whole(size.height * self.shrink - SAME)),
-        )
+        return Size(self._length(size.width), self._length(size.height))
+
+    def _length(self, side: int) -> int:
+        length = side * self.shrink
+        whole = math.ceil(length - SAME) if self.exact else math.floor(length + 0.5 + SAME)
+        return max(1, whole)
 
 
 def make_view(slide: Slide, resolution: Resolution, *, exact: bool, allow_upsample: bool) -> View:
