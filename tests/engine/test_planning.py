@@ -144,14 +144,16 @@ def test_only_what_is_missing_is_made(slides: list[str], tmp_path: Path) -> None
     cut = tmp_path / "patches" / "c.h5"
     cut.write_bytes(cut.read_bytes()[:3000])
     images = sorted((tmp_path / "images" / "a").iterdir())
-    images[0].unlink()
+    pixels = [image.read_bytes() for image in images]
+    for image in images[2:5]:
+        image.unlink()
     kept = images[1].stat().st_mtime_ns
     report = plan_slides(slides, tmp_path, options(save_images=True))
     assert statuses(report) == {"a": "done", "b": "done", "bad": "failed", "c": "done"}
     after = stamps(tmp_path)
     assert after["a.h5"] == before["a.h5"]
     assert after["c.h5"] != before["c.h5"]
-    assert images[0].exists()
+    assert [image.read_bytes() for image in images] == pixels
     assert images[1].stat().st_mtime_ns == kept
     assert len(read_plan(cut)) == len(read_plan(tmp_path / "patches" / "a.h5"))
 
@@ -387,7 +389,14 @@ def test_one_slide_whose_thumbnail_is_bad_fails_alone_in_its_batch(
         return np.ones(thumbnail.shape[:2], np.bool_)
 
     good = [path for path in slides if "bad" not in path]
-    report = plan_slides(good, tmp_path, options(method=picky, seg_batch_size=3, workers=1))
+    told: list[str] = []
+    report = plan_slides(
+        good,
+        tmp_path,
+        options(method=picky, seg_batch_size=3, workers=1),
+        lambda result: told.append(result.name),
+    )
+    assert sorted(told) == ["a", "b", "c"]
     assert sorted(statuses(report).values()) == ["done", "done", "failed"]
 
 

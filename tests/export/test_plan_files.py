@@ -96,6 +96,24 @@ def test_a_full_disk_leaves_the_former_file(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_a_table_whose_writing_failed_is_not_taken_for_the_new_plan(
+    make_plan: Callable[..., TilePlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The JSON beside it is written first: the former table no longer fits it."""
+    path = write_plan(make_plan(), tmp_path / "p.csv")
+    before = path.read_bytes()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "writev", full)  # what pieces are written with
+    with pytest.raises(StoreWriteError):
+        write_plan(make_plan(64), path)
+    assert path.read_bytes() == before
+    with pytest.raises(StoreCorruptError):
+        read_plan(path)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "parquet"])
 @pytest.mark.parametrize("keep", [0.97, 0.5, 0.02])
 def test_a_file_cut_short_is_told(

@@ -154,7 +154,8 @@ def save_images(folder: Path, stem: str, slide: Slide, plan: TilePlan) -> int:
     places = np.column_stack([rest.x, rest.y])
     walk = iter_tiles(slide, places, rest.size, rest.resolution, threads=1, fill=rest.spec.fill)
     for batch in walk:
-        for name, pixels in zip(wanted[batch.start :], batch.pixels, strict=False):
+        own = wanted[batch.start : batch.start + len(batch)]
+        for name, pixels in zip(own, batch.pixels, strict=True):
             atomic_write(folder / name, _png(pixels))
     return len(rest)
 
