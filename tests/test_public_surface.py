@@ -13,6 +13,7 @@ HEAVY = ["cv2", "dask", "distributed", "h5py", "imagecodecs", "numcodecs", "obst
 HEAVY += ["torch", "xarray", "zarr"]
 EXPECTED = [
     "Box",
+    "FeatureCohort",
     "Level",
     "Resolution",
     "Size",
@@ -27,13 +28,17 @@ EXPECTED = [
     "WsistoreError",
     "__version__",
     "convert",
+    "embed",
     "grid_tiles",
     "iter_tiles",
+    "list_features",
+    "open_features",
     "open_slide",
     "plan_tiles",
     "read_context",
     "read_tile",
     "read_tiles",
+    "verify_features",
 ]
 OF_TORCH = ["TileDataset", "TileStream"]
 

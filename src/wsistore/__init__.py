@@ -13,7 +13,12 @@ from wsistore._version import __version__
 
 if TYPE_CHECKING:
     from wsistore.engine import convert as convert
+    from wsistore.engine import embed as embed
     from wsistore.errors import WsistoreError as WsistoreError
+    from wsistore.features import FeatureCohort as FeatureCohort
+    from wsistore.features import list_features as list_features
+    from wsistore.features import open_features as open_features
+    from wsistore.features import verify_features as verify_features
     from wsistore.geometry import Box as Box
     from wsistore.geometry import Resolution as Resolution
     from wsistore.geometry import Size as Size
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 _ROOM_OF = {
     "Box": "wsistore.geometry",
+    "FeatureCohort": "wsistore.features",
     "Level": "wsistore.slides",
     "Resolution": "wsistore.geometry",
     "Size": "wsistore.geometry",
@@ -53,13 +59,17 @@ _ROOM_OF = {
     "TileStream": "wsistore.tiles",
     "WsistoreError": "wsistore.errors",
     "convert": "wsistore.engine",
+    "embed": "wsistore.engine",
     "grid_tiles": "wsistore.tiles",
     "iter_tiles": "wsistore.tiles",
+    "list_features": "wsistore.features",
+    "open_features": "wsistore.features",
     "open_slide": "wsistore.slides",
     "plan_tiles": "wsistore.tiles",
     "read_context": "wsistore.tiles",
     "read_tile": "wsistore.tiles",
     "read_tiles": "wsistore.tiles",
+    "verify_features": "wsistore.features",
 }
 _OF_TORCH = frozenset({"TileDataset", "TileStream"})
 

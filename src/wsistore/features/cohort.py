@@ -164,7 +164,8 @@ class FeatureCohort(Mapping[str, "xr.Dataset"]):
 
     def status(self, slide: str, encoder: str | None = None) -> NDArray[np.uint8]:
         """Read the codes (`TileStatus`) of an encoder's tiles, (n,) uint8."""
-        return self._read(slide, status_name(self._encoder(slide, encoder)))
+        codes: NDArray[np.uint8] = self._read(slide, status_name(self._encoder(slide, encoder)))
+        return codes
 
     def coordinates(self, slide: str) -> NDArray[np.int64]:
         """Read x, y of all tiles, (n, 2) int64, top-left corners in level-0 px."""

@@ -495,7 +495,7 @@ def missing_units(info: SlideInfo, kept: set[int]) -> list[int]:
 
 
 _HINT = "Use what it was made with, another store, or overwrite it."
-_COLUMN_NOTES: dict[str, dict[str, str]] = {
+_COLUMN_NOTES: dict[str, dict[str, Any]] = {
     "x": {"units": "px", "long_name": "left edge of the tile in level-0 px"},
     "y": {"units": "px", "long_name": "top edge of the tile in level-0 px"},
     "tissue_ratio": {"long_name": "fraction of the tile's area that is tissue"},
