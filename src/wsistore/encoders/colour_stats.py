@@ -81,6 +81,8 @@ _BLACK_GREY = 50
 class ColourStats(BaseEncoder):
     """The encoder ``colour-stats``; see the module for what the numbers are."""
 
+    concurrent = True
+
     def __init__(self) -> None:
         super().__init__(
             Facts(

@@ -228,11 +228,15 @@ class BaseEncoder:
     ----------
     reads_pixels : bool
         False where features do not depend on pixels, so that reading may be left out.
+    concurrent : bool
+        Whether several threads gain from calling `encode` at a time. Models of torch use
+        several threads by themselves, and take turns.
     notes : list of str
         What happened otherwise than asked: precision changed, batches halved.
     """
 
     reads_pixels: bool = True
+    concurrent: bool = False
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts

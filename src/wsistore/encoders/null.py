@@ -14,6 +14,7 @@ class NullEncoder(BaseEncoder):
     """One zero for each tile, whatever its pixels, which need not even be read."""
 
     reads_pixels = False
+    concurrent = True
 
     def __init__(self) -> None:
         super().__init__(

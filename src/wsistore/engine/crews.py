@@ -104,6 +104,11 @@ class CrewOptions:
             raise UsageError(f"workers must be at least 1, got {self.workers!r}")
         return self.workers
 
+    @property
+    def cpus_of_a_worker(self) -> int:
+        """CPUs for each worker: all of them for threads, which share them."""
+        return cpu_count() if self.scheduler == "threads" else max(1, cpu_count() // self.count)
+
 
 def crew(options: CrewOptions, team: Team) -> AbstractContextManager[Crew]:
     """Return workers, which end with the ``with`` statement.

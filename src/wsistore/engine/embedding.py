@@ -34,7 +34,6 @@ from wsistore.engine.embed_jobs import (
     finished_before,
 )
 from wsistore.engine.memory import fit_memory, parse_bytes
-from wsistore.engine.schedulers import cpu_count
 from wsistore.engine.seats import EncoderSpec, Team
 from wsistore.engine.unit_reading import BAD_TILES, BadTiles, Reading
 from wsistore.engine.units import UnitReceipt, UnitTask
@@ -47,7 +46,7 @@ from wsistore.tiles.model import SlideLike
 from wsistore.tiles.plan import TilePlan
 
 PathLike = str | os.PathLike[str]
-EncoderLike = str | Encoder | EncoderSpec
+EncoderLike = str | os.PathLike[str] | Encoder | EncoderSpec | Callable[..., Encoder]
 Planned = TilePlan | tuple[SlideLike, TilePlan]
 Layout = Literal["cohort", "slides"]
 
@@ -144,6 +143,7 @@ def embed(
     device: str | None = None,
     precision: str | None = None,
     encoder_options: Mapping[str, Any] | None = None,
+    plugins: Sequence[PathLike] = (),
     on_bad_tile: BadTiles = "fill",
     layout: Layout = "cohort",
     overwrite: bool = False,
@@ -168,9 +168,9 @@ def embed(
         A `TilePlan`, or a pair of a slide (opened, or its path) and its plan, or several of
         these; a mapping names the slides in the store. Without names, the plan's name of
         the slide is used; without a slide, where it lay when it was planned.
-    encoders : str or Encoder, or sequence of these
-        Names for `wsistore.encoders.load_encoder`, or what that returned. All of them see
-        the same decoded tiles, and resize them as they need.
+    encoders : str, path, Encoder or callable, or sequence of these
+        What `wsistore.encoders.load_encoder` takes, or returned. All of them see the same
+        decoded tiles, and resize them as they need.
     store : path
         Of the cohort; or, with ``layout="slides"``, a folder that gets a store per slide.
     scheduler : str
@@ -188,6 +188,8 @@ def embed(
         For encoders that are named: passed to `load_encoder`.
     encoder_options : mapping, optional
         Further arguments of `load_encoder`, such as ``weights``.
+    plugins : sequence of path
+        Python files that add encoders, loaded by each worker.
     on_bad_tile : {"fill", "fill-missing", "raise"}
         Which tiles without pixels get NaN, and a status that says why, instead of ending
         their slide: all, those that the slide leaves out, or none.
@@ -227,8 +229,6 @@ def embed(
         If the store can't be made.
     """
     works = as_works(slides_and_plans)
-    named = {"device": device, "precision": precision, **dict(encoder_options or {})}
-    team = Team(uuid.uuid4().hex, _specs(encoders, named))
     if on_bad_tile not in BAD_TILES:
         raise UsageError(f"on_bad_tile must be one of {', '.join(BAD_TILES)}, got {on_bad_tile!r}")
     if batch_size < 1 or unit_tiles < 1 or prefetch < 0:
@@ -238,10 +238,14 @@ def embed(
         )
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     options = CrewOptions(scheduler, workers, limit, resources, cluster_options)
-    share = max(1, cpu_count() // (1 if scheduler == "threads" else options.count))
-    reading = Reading(batch_size, prefetch, decode_threads or share, on_bad_tile=on_bad_tile)
-    if limit is not None:
-        options, reading = fit_memory(options, reading, works, unit_tiles)
+    reading = Reading(batch_size, prefetch, decode_threads or options.cpus_of_a_worker)
+    reading = replace(reading, on_bad_tile=on_bad_tile)
+    options, reading = fit_memory(options, reading, works, unit_tiles)
+    named = {"device": device, "precision": precision, **dict(encoder_options or {})}
+    if scheduler in ("processes", "dask"):
+        named = {"threads": options.cpus_of_a_worker} | named
+    files = tuple(os.path.abspath(path) for path in plugins)  # noqa: PTH100 (as it is named)
+    team = Team(uuid.uuid4().hex, _specs(encoders, named), files)
     places = _places(works, store, layout)
     with _interruptible(), crew(options, team) as crewed:
         records = _checked(crewed.describe())
@@ -297,22 +301,14 @@ def _specs(
     encoders: EncoderLike | Sequence[EncoderLike], options: Mapping[str, Any]
 ) -> tuple[EncoderSpec, ...]:
     told = {name: value for name, value in options.items() if value is not None}
-    specs = []
-    several = (
-        [encoders]
-        if isinstance(encoders, str) or not isinstance(encoders, Sequence)
-        else list(encoders)
-    )
-    for encoder in several:
-        if isinstance(encoder, EncoderSpec):
-            specs.append(encoder)
-        elif isinstance(encoder, str):
-            specs.append(EncoderSpec(encoder, told))
-        else:
-            specs.append(EncoderSpec(encoder.name, {}, encoder))
-    if not specs:
+    several: Sequence[Any] = [encoders]
+    if isinstance(encoders, Sequence) and not isinstance(encoders, str):
+        several = encoders
+    if not several:
         raise UsageError("no encoder is named")
-    return tuple(specs)
+    return tuple(
+        spec if isinstance(spec, EncoderSpec) else EncoderSpec(spec, told) for spec in several
+    )
 
 
 def _checked(records: Sequence[EncoderRecord]) -> tuple[EncoderRecord, ...]:

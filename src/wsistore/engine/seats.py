@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.encoders import Encoder, load_encoder
+from wsistore.encoders.plugins import load_plugin
 from wsistore.errors import EncoderError, UsageError, WsistoreError
 from wsistore.features.records import EncoderRecord
 
@@ -37,21 +38,24 @@ class EncoderSpec:
 
     Parameters
     ----------
-    name : str
-        Name for `wsistore.encoders.load_encoder`; of `encoder` where there is one.
+    source : str, path, Encoder or callable
+        What `wsistore.encoders.load_encoder` takes. An encoder, or a callable, must pickle
+        where workers are processes.
     options : mapping
         Keyword arguments of `load_encoder`.
-    encoder : Encoder, optional
-        One that is loaded; must pickle where workers are processes.
     """
 
-    name: str
+    source: Any
     options: Mapping[str, Any] = field(default_factory=dict)
-    encoder: Encoder | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it is an encoder that somebody else has loaded, and will close."""
+        return isinstance(self.source, Encoder)
 
     def load(self) -> Encoder:
         """Return the encoder."""
-        return load_encoder(self.name, **self.options) if self.encoder is None else self.encoder
+        return load_encoder(self.source, **self.options)
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,13 @@ class Team:
         Unlike that of any other run.
     specs : tuple of EncoderSpec
         How to get them.
+    plugins : tuple of str
+        Python files that add encoders; see `wsistore.encoders.plugins.load_plugin`.
     """
 
     token: str
     specs: tuple[EncoderSpec, ...]
+    plugins: tuple[str, ...] = ()
 
 
 class Seat:
@@ -94,6 +101,8 @@ class Seat:
         """
         with self._lock:
             if self._encoders is None:
+                for path in self._team.plugins:
+                    load_plugin(path)
                 loaded = [spec.load() for spec in self._team.specs]
                 self._turns = {encoder.name: threading.Lock() for encoder in loaded}
                 self._encoders = {encoder.name: encoder for encoder in loaded}
@@ -131,7 +140,7 @@ class Seat:
             for spec, encoder in zip(
                 self._team.specs, (self._encoders or {}).values(), strict=False
             ):
-                if spec.encoder is None:
+                if not spec.is_given:
                     encoder.close()
             self._encoders = None
 
