@@ -25,10 +25,11 @@ from wsistore.errors import (
     SourceNotFoundError,
     UnsupportedSlideError,
     UsageError,
+    WsistoreError,
 )
-from wsistore.geometry import Box, Mpp
+from wsistore.geometry import Box, Mpp, Size
 from wsistore.pyramid import ngff
-from wsistore.pyramid.layout import group_document, to_json
+from wsistore.pyramid.layout import array_document, group_document, to_json
 from wsistore.pyramid.reader import FORMAT, open_ome_zarr
 from wsistore.pyramid.tile_tables import ZarrTileTable
 from wsistore.slides import Slide, open_slide
@@ -693,3 +694,85 @@ def test_stores_of_others_in_object_storage(tmp_path: Path) -> None:
     with open_slide("s3://bucket/shards.zarr", store=_uploaded(sharded)) as slide:
         # zarr asks for byte ranges and for the last bytes of a shard.
         assert (slide.read_level(0, (40, 30, 20, 10)) == PIXELS[30:40, 40:60]).all()
+
+
+# Documents that mean harm
+
+
+@pytest.mark.parametrize("document", [b"[" * 100_000, b'{"a":' * 50_000, b"null", b"[]", b"1"])
+@pytest.mark.parametrize("name", ["zarr.json", "0/zarr.json", "associated/zarr.json"])
+def test_documents_of_any_shape_are_one_error(
+    write_store: Callable[..., Any], name: str, document: bytes
+) -> None:
+    store = write_store("zstd")
+    (store.path / name).parent.mkdir(exist_ok=True)
+    (store.path / name).write_bytes(document)
+    with pytest.raises((CorruptSlideError, UnsupportedSlideError)):
+        open_slide(store.path)
+
+
+def _associate(path: Path, names: Any) -> None:
+    (path / ngff.ASSOCIATED).mkdir(exist_ok=True)
+    group = group_document({"images": names})
+    (path / f"{ngff.ASSOCIATED}/zarr.json").write_bytes(to_json(group))
+
+
+@pytest.mark.parametrize("names", [1, None, True, "label", [1], [None], {"label": 1}])
+def test_names_of_associated_images_are_a_list(write_store: Callable[..., Any], names: Any) -> None:
+    store = write_store("zstd")
+    _associate(store.path, names)
+    with pytest.raises(CorruptSlideError, match="list of names"):
+        open_slide(store.path)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "..", "", "gone"])
+def test_associated_images_outside_of_the_store_are_not_read(
+    write_store: Callable[..., Any], name: str
+) -> None:
+    store = write_store("zstd")
+    _associate(store.path, [name])
+    with open_slide(store.path) as slide, pytest.raises(WsistoreError):
+        slide.associated[name]
+
+
+@pytest.mark.parametrize("document", [b"null", b"[]", b"1", b'"x"', b"[" * 100_000])
+def test_an_associated_image_of_any_shape_is_one_error(
+    write_store: Callable[..., Any], document: bytes
+) -> None:
+    store = write_store("zstd")
+    _associate(store.path, ["label"])
+    (store.path / "associated/label").mkdir()
+    (store.path / "associated/label/zarr.json").write_bytes(document)
+    with open_slide(store.path) as slide, pytest.raises(WsistoreError):
+        slide.associated["label"]
+
+
+def test_a_huge_associated_image_is_not_read(write_store: Callable[..., Any]) -> None:
+    store = write_store("zstd")
+    _associate(store.path, ["label"])
+    (store.path / "associated/label").mkdir()
+    size = Size(1 << 20, 1 << 10)
+    document = array_document(size, Size(256, 256), [{"name": "bytes"}])
+    (store.path / "associated/label/zarr.json").write_bytes(to_json(document))
+    with open_slide(store.path) as slide, pytest.raises(CorruptSlideError, match="1048576"):
+        slide.associated["label"]
+
+
+def test_tiles_beyond_measure_get_no_table(write_store: Callable[..., Any]) -> None:
+    store = write_store("zstd")
+    document = json.loads((store.path / "0/zarr.json").read_text())
+    document["shape"] = [3, 1 << 30, 1 << 30]
+    (store.path / "0/zarr.json").write_text(json.dumps(document))
+    with open_slide(store.path) as slide:
+        assert slide.tile_table(0) is None
+        assert slide.read_level(0, (1 << 29, 1 << 29, 4, 4)).min() == 255
+
+
+def test_a_folder_that_may_not_be_looked_into_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    assert not FORMAT.probe(str(tmp_path), b"", True)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import wsistore
+from wsistore.codecs import crc32c
 from wsistore.errors import UsageError
+from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.verifying import verify
 from wsistore.testing import write_slide
 
@@ -128,3 +130,97 @@ def test_damaged_chunk_file_of_0_4_is_found(tmp_path, slide):
 def test_what_has_no_checksums_is_told(tmp_path):
     with pytest.raises(UsageError, match="wsistore-checksums"):
         verify(tmp_path)
+
+
+def sealed(store, change):
+    """Change the checksum document of a store, and give it the checksum of its new content."""
+    path = store / CHECKSUMS
+    body = json.loads(path.read_text())["document"]
+    change(body)
+    text = json.dumps(body, sort_keys=True, indent=0)
+    path.write_text(f'{{"crc32c": "{crc32c(text.encode()):08x}", "document":\n{text}\n}}\n')
+
+
+def test_sealing_keeps_a_store_good(store):
+    sealed(store, lambda body: None)
+    assert verify(store).ok
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../a", "0/../../a", "", "0//a", "./zarr.json"])
+@pytest.mark.parametrize("part", ["files", "shards"])
+def test_names_outside_of_the_store_are_not_followed(store, name, part):
+    sealed(store, lambda body: body[part].update({name: [1, "00000000", 1]}))
+    (finding,) = verify(store).findings
+    assert finding.where == CHECKSUMS
+    assert "no name of a file below" in finding.what
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0/c/0/0/0", CHECKSUMS])
+def test_devices_are_not_read(store, name):
+    (store / name).unlink()
+    (store / name).symlink_to("/dev/zero")
+    findings = verify(store).findings
+    assert [name, True] in [[f.where, "not a regular file" in f.what] for f in findings]
+
+
+def test_devices_among_chunk_files_are_not_read(tmp_path, slide):
+    store = tmp_path / "a.ome.zarr"
+    wsistore.convert(slide.path, store, codec="zstd", format="0.4").raise_for_failures()
+    (store / "0/0/0/0").unlink()
+    (store / "0/0/0/0").symlink_to("/dev/zero")
+    assert ["not a regular file" in f.what for f in verify(store).findings] == [True]
+
+
+def test_a_block_beyond_measure_is_no_block(store):
+    def change(body):
+        body["shards"]["0/0/0-999999999/0-999999999"] = [1, "00000000", 1]
+
+    sealed(store, change)
+    assert any("0-999999999" in finding.where for finding in verify(store).findings)
+
+
+@pytest.mark.parametrize(
+    "document", [b"[]", b"[" * 100_000, b'{"crc32c": "0", "document": {}}', b"\xff\xfe", b"null"]
+)
+def test_a_checksum_document_of_any_kind_is_found_damaged(store, document):
+    (store / CHECKSUMS).write_bytes(document)
+    (finding,) = verify(store).findings
+    assert finding.where == CHECKSUMS
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"{}",
+        b'{"chunk_grid": {"configuration": {"chunk_shape": [3, 128, 128]}}, "codecs": []}',
+        (
+            b'{"chunk_grid": {"configuration": {"chunk_shape": [3, 128, 128]}},'
+            b' "codecs": [{"configuration": {"chunk_shape": [3, 0, 0]}}]}'
+        ),
+        b"[" * 100_000,
+    ],
+)
+def test_documents_that_fit_no_shards_are_found(store, document):
+    (store / "0/zarr.json").write_bytes(document)
+    sealed(
+        store,
+        lambda body: body["files"].update(
+            {"0/zarr.json": [len(document), f"{crc32c(document):08x}", 0]}
+        ),
+    )
+    (finding,) = verify(store).findings
+    assert "don't go together" in finding.what
+
+
+@pytest.mark.parametrize("key", ["levels", "damaged_tiles"])
+def test_notes_that_are_lost_are_found(store, slide, key):
+    path = store / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["wsistore"][key] = [1]
+    path.write_text(json.dumps(document))
+    data = path.read_bytes()
+    sealed(
+        store,
+        lambda body: body["files"].update({"zarr.json": [len(data), f"{crc32c(data):08x}", 0]}),
+    )
+    assert any("does not say" in finding.what for finding in verify(store, slide.path).findings)

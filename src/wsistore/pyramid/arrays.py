@@ -82,6 +82,12 @@ class ArrayLayout:
         form = self.block_format
         return Size(self.shard.width // form.width, self.shard.height // form.height)
 
+    @property
+    def tile_count(self) -> int:
+        """Number of (inner) chunks."""
+        form = self.block_format
+        return ceil_div(self.size.width, form.width) * ceil_div(self.size.height, form.height)
+
     def key(self, row: int, column: int) -> str:
         """Return the name of an object below the array."""
         return f"{self.prefix}{row}{self.separator}{column}"

@@ -16,7 +16,7 @@ from typing import Any
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.pyramid.ngff import CHECKSUMS
-from wsistore.pyramid.shardfile import ShardSum
+from wsistore.pyramid.shardfile import ShardSum, read_regular
 
 VERSION = 1
 
@@ -66,7 +66,7 @@ def read_checksums(root: str | os.PathLike[str]) -> Checksums | None:
     """
     path = Path(root) / CHECKSUMS
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -74,7 +74,7 @@ def read_checksums(root: str | os.PathLike[str]) -> Checksums | None:
         raise StoreCorruptError(f"{path} can't be read: {said}") from error
     try:
         return _parse(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StoreCorruptError(f"{path} is not what was written: {error}") from error
 
 
@@ -96,5 +96,7 @@ def _rows(sums: Mapping[str, ShardSum]) -> dict[str, list[Any]]:
 def _sums(rows: Mapping[str, Iterable[Any]]) -> dict[str, ShardSum]:
     found = {}
     for key, (size, crc, chunks) in rows.items():
+        if key.startswith("/") or not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise ValueError(f"{key!r} is no name of a file below the store's root")
         found[key] = ShardSum(int(size), int(crc, 16), int(chunks))
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.geometry import Box
 from wsistore.pyramid.layout import CRC_BYTES
-from wsistore.pyramid.shardfile import Chunk, ShardSum, write_in_folders
+from wsistore.pyramid.shardfile import Chunk, ShardSum, read_regular, write_in_folders
 
 
 def write_chunk_files(folder: str, block: Box, columns: int, chunks: Iterable[Chunk]) -> ShardSum:
@@ -62,7 +61,7 @@ def check_chunk_files(folder: str, block: Box) -> ShardSum:
     total = _Total()
     for name in _names(block):
         try:
-            data = Path(folder, name).read_bytes()
+            data = read_regular(f"{folder}/{name}")
         except FileNotFoundError:
             continue
         except OSError as error:

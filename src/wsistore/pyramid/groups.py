@@ -51,7 +51,7 @@ def parse_json(data: bytes, name: str) -> Mapping[str, Any]:
     """
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second where it is nested too deep
         raise CorruptSlideError(f"{name} is no JSON: {error}") from error
     if not isinstance(document, dict):
         raise CorruptSlideError(f"{name} holds no JSON object")
@@ -152,7 +152,7 @@ def listed_shards(folder: Folder) -> frozenset[str]:
     try:
         shards = json.loads(data)["document"]["shards"]
         return frozenset(key for key, row in shards.items() if row[2] > 0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptSlideError(
             f"{folder.name}: {CHECKSUMS} is not what was written ({error})"
         ) from error

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,11 @@ from wsistore.sources import Folder, is_url, open_folder
 if TYPE_CHECKING:
     from wsistore.pyramid.zarr_levels import ZarrLevel
 
+MAX_TILES = 1 << 24
+"""Tiles of the largest table, which takes 16 bytes for each: a square of 10^6 px has as many.
+A document can claim any number."""
+MAX_ASSOCIATED_PIXELS = 1 << 27
+"""Pixels of the largest associated image that is believed."""
 _COPIED = frozenset({"jpeg", "jpeg2000"})
 """Codecs of stores made here whose absent chunks are tiles that the source lacks; in others
 a chunk that is wholly white is left out, too."""
@@ -152,10 +156,15 @@ class OmeZarr(Container):
         return self._slow_level(path)
 
     def _table(self, path: str, layout: ArrayLayout) -> ZarrTileTable | None:
-        """Return the tile table of an array, None where its absent chunks can't be told."""
+        """Return the tile table of an array.
+
+        None where its absent chunks can't be told, or it claims more than a table may hold.
+        """
         ours = isinstance(self._group.attributes.get("wsistore"), Mapping)
         absent_is_missing = ours and layout.block_format.codec in _COPIED and layout.fill == 255
         if not absent_is_missing and not has_constant_block(layout):
+            return None
+        if layout.tile_count > MAX_TILES:
             return None
         return ZarrTileTable(
             self._folder,
@@ -241,14 +250,23 @@ class OmeZarr(Container):
         return texts
 
     def _images(self) -> dict[str, Callable[[], NDArray[np.uint8]]]:
-        names = self._associated.get("images", ())
-        return {str(name): partial(self._read_image, str(name)) for name in names}
+        names = self._associated.get("images", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise CorruptSlideError(
+                f"{self._folder.name}: the associated images are not a list of names, but {names!r}"
+            )
+        return {name: partial(self._read_image, name) for name in names}
 
     def _read_image(self, name: str) -> NDArray[np.uint8]:
         from wsistore.pyramid.zarr_levels import ZarrLevel
 
         path = f"{self._group.prefix}{ASSOCIATED}/{name}"
         level = ZarrLevel(self._folder, path, "cyx", self._group.zarr_format)
+        if level.size.width * level.size.height > MAX_ASSOCIATED_PIXELS:
+            raise CorruptSlideError(
+                f"{self._folder.name}: associated image {name} claims {level.size.width} x "
+                f"{level.size.height} px"
+            )
         return level.read(Box(0, 0, *level.size))
 
 
@@ -268,9 +286,9 @@ def probe(path_or_url: str, head: bytes, is_folder: bool) -> bool:
         return False
     if is_url(path_or_url):  # its options are not known here, so opening must tell
         return True
-    path = Path(path_or_url)
     names = (*ROOT_DOCUMENTS, "store")
-    return any((path / name).exists() for name in names)
+    # Not by pathlib, which raises where the folder may not be looked into.
+    return any(os.path.exists(os.path.join(path_or_url, name)) for name in names)  # noqa: PTH110, PTH118
 
 
 def open_ome_zarr(path_or_url: str | os.PathLike[str], **source_options: Any) -> OmeZarr:

@@ -12,6 +12,7 @@ every chunk its offset and length, or 2^64-1 twice where it is missing.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -154,6 +155,21 @@ def write_in_folders(path: str, pieces: Iterable[Piece]) -> None:
     atomic_write(path, pieces)
 
 
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return all bytes of a file, which must have an end: no pipe, no device.
+
+    Raises
+    ------
+    OSError
+        If it can't be read.
+    wsistore.errors.StoreCorruptError
+        If it is not a regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+        raise StoreCorruptError(f"{os.fspath(path)} is not a regular file")
+    return Path(path).read_bytes()
+
+
 def check_shard(path: str, slots: int) -> ShardSum:
     """Read a whole shard, and check every chunk and the index against their checksums.
 
@@ -170,7 +186,7 @@ def check_shard(path: str, slots: int) -> ShardSum:
         If the file is missing or not what was written; the message names the chunk.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise StoreCorruptError(
             f"shard {path} can't be read: {os.strerror(error.errno or 0)}"

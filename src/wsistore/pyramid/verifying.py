@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,11 @@ from wsistore.slides import Slide, TileTable, open_slide
 LOSSY_LIMIT = 12.0
 """Mean absolute difference in grey levels above which a lossy level is no likeness."""
 _BAND_ROWS = 1024
+_NO_SHARDS = (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What the documents of an array raise that is not sharded, or not there."""
+_MAX_BLOCK = 1 << 24
+"""Chunks of the largest block: a shard of 65536 px of chunks of 16 px."""
+_BLOCK = re.compile(r"\d{1,4}/0/(\d{1,9})-(\d{1,9})/(\d{1,9})-(\d{1,9})", re.ASCII)
 _TILES_AT_A_TIME = 256
 
 
@@ -169,7 +176,10 @@ def verify(
     checked.check(tell)
     if against is not None and not checked.findings:
         with open_slide(against) as source, open_slide(root) as copy:
-            _Comparison(source, copy, checked).run(tell)
+            try:
+                _Comparison(source, copy, checked).run(tell)
+            except StoreCorruptError as error:
+                checked.note("zarr.json", error.message)
     return VerifyReport(
         root,
         len(sums.shards),
@@ -200,13 +210,19 @@ class _Checked:
             self._check_file(name, expected)
         if self.findings:
             return  # without its metadata nobody can tell what a shard is
-        slots = _slots(self.root, self.sums)
+        try:
+            slots = _slots(self.root, self.sums)
+        except _NO_SHARDS as error:
+            self.note("zarr.json", f"metadata and shards don't go together: {error!r}")
+            return
         for number, (key, expected) in enumerate(sorted(self.sums.shards.items()), start=1):
             self._check_shard(key, expected, slots)
             tell(VerifyProgress("checksums", number, total))
         self._check_strangers()
 
     def _check_file(self, name: str, expected: ShardSum) -> None:
+        if not self._has_size(name, expected.size):
+            return
         try:
             data = Path(self.root, name).read_bytes()
         except OSError as error:
@@ -215,9 +231,24 @@ class _Checked:
         if (len(data), crc32c(data)) != (expected.size, expected.crc):
             self.note(name, "does not match its checksum")
 
-    def _check_shard(self, key: str, expected: ShardSum, slots: dict[str, int]) -> None:
+    def _has_size(self, name: str, size: int) -> bool:
+        """Return whether a file may be read whole: its size is that which was written."""
         try:
-            block = _block(key)
+            found = os.stat(f"{self.root}/{name}")  # noqa: PTH116
+        except OSError as error:
+            self.note(name, f"can't be read: {os.strerror(error.errno or 0)}")
+            return False
+        if not stat.S_ISREG(found.st_mode):
+            self.note(name, "is not a regular file")
+        elif found.st_size != size:
+            self.note(name, f"has {found.st_size} bytes, expected {size}")
+        else:
+            return True
+        return False
+
+    def _check_shard(self, key: str, expected: ShardSum, slots: dict[str, int]) -> None:
+        block = _block(key)
+        try:
             if block is None:
                 found = check_shard(f"{self.root}/{key}", slots[key.partition("/")[0]])
             else:
@@ -258,11 +289,12 @@ class _Checked:
 
 def _block(key: str) -> Box | None:
     """Return the chunks of a unit of NGFF 0.4 (``0/0/0-16/16-32``), None for a shard."""
-    parts = key.split("/")
-    if len(parts) != 4 or "-" not in parts[2]:
+    found = _BLOCK.fullmatch(key)
+    if found is None:
         return None
-    (y, bottom), (x, right) = (map(int, part.split("-")) for part in parts[2:])
-    return Box(x, y, right - x, bottom - y)
+    y, bottom, x, right = map(int, found.groups())
+    block = Box(x, y, right - x, bottom - y)
+    return block if block.width * block.height <= _MAX_BLOCK else None
 
 
 def _slots(root: str, sums: Checksums) -> dict[str, int]:
@@ -277,7 +309,7 @@ def _slots(root: str, sums: Checksums) -> dict[str, int]:
         document: dict[str, Any] = loads(Path(root, level, "zarr.json").read_bytes())
         shard = document["chunk_grid"]["configuration"]["chunk_shape"]
         chunk = document["codecs"][0]["configuration"]["chunk_shape"]
-        found[level] = (shard[1] // chunk[1]) * (shard[2] // chunk[2])
+        found[level] = int((shard[1] // chunk[1]) * (shard[2] // chunk[2]))
     return found
 
 
@@ -397,16 +429,38 @@ def _private(root: str) -> dict[str, Any]:
 
 
 def _level_notes(root: str) -> list[dict[str, Any]]:
-    notes: list[dict[str, Any]] = _private(root)["levels"]
-    return notes
+    """Return what the store says of its levels.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it does not say where their pixels come from.
+    """
+    try:
+        notes = _private(root)["levels"]
+        return [
+            {
+                "pixels": str(note["pixels"]),
+                "source_level": int(note["source_level"]),
+                "codec": str(note["codec"]),
+            }
+            for note in notes
+        ]
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise StoreCorruptError(
+            f"{root} does not say where its levels come from ({error!r})"
+        ) from error
 
 
 def _damaged(root: str, level: int) -> set[tuple[int, int]]:
-    return {
-        (tile["column"], tile["row"])
-        for tile in _private(root)["damaged_tiles"]
-        if tile["level"] == level
-    }
+    try:
+        return {
+            (int(tile["column"]), int(tile["row"]))
+            for tile in _private(root)["damaged_tiles"]
+            if tile["level"] == level
+        }
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise StoreCorruptError(f"{root} does not say which tiles it lacks ({error!r})") from error
 
 
 def _ignore(progress: VerifyProgress) -> None:

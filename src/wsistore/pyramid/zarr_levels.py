@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _ZARR_ERRORS: tuple[type[Exception], ...] = (
     ValueError,  # most of zarr's own errors, crc32c, shapes
     TypeError,
+    AttributeError,  # documents that are no objects
     LookupError,  # unknown codecs (KeyError)
     RuntimeError,  # numcodecs: zstd, blosc; also NotImplementedError
     ArithmeticError,
