@@ -108,19 +108,21 @@ def print_planned(report: PlanningReport, *, as_json: bool) -> None:
             complain(result.error, about=result.path)
 
 
-_COLUMNS = ("slide", "status", "size, px", "µm/px", "tissue", "pieces", "tiles", "s")
+_NAME = 24
+"""Letters of a slide's name in the table, so that it fits a terminal of 80 columns."""
+
+_COLUMNS = ("slide", "status", "size, px", "µm/px", "tissue", "pieces", "tiles")
 
 
 def _row(result: SlideResult) -> list[str]:
     return [
-        result.name,
-        result.status if not result.is_odd else f"{result.status}, look at it",
+        result.name if len(result.name) <= _NAME else f"{result.name[: _NAME - 1]}…",
+        "look at it" if result.is_odd else result.status,
         "-" if result.size is None else f"{result.size[0]} x {result.size[1]}",
-        "-" if result.mpp is None else f"{result.mpp:.4g}",
+        "-" if result.mpp is None else f"{result.mpp:.3g}",
         "-" if result.tissue is None else f"{100 * result.tissue:.1f} %",
         "-" if result.pieces is None else str(result.pieces),
         "-" if result.tiles is None else str(result.tiles),
-        f"{result.seconds:.2f}",
     ]
 
 

@@ -140,6 +140,8 @@ def save_images(folder: Path, stem: str, slide: Slide, plan: TilePlan) -> int:
     int
         How many were written.
     """
+    if not len(plan):
+        return 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {entry.name for entry in folder.iterdir()}
