@@ -108,10 +108,10 @@ def print_planned(report: PlanningReport, *, as_json: bool) -> None:
             complain(result.error, about=result.path)
 
 
-_NAME = 24
+_NAME = 22
 """Letters of a slide's name in the table, so that it fits a terminal of 80 columns."""
 
-_COLUMNS = ("slide", "status", "size, px", "µm/px", "tissue", "pieces", "tiles")
+_COLUMNS = ("slide", "status", "size, px", "µm/px", "tissue", "tiles")
 
 
 def _row(result: SlideResult) -> list[str]:
@@ -120,8 +120,7 @@ def _row(result: SlideResult) -> list[str]:
         "look at it" if result.is_odd else result.status,
         "-" if result.size is None else f"{result.size[0]} x {result.size[1]}",
         "-" if result.mpp is None else f"{result.mpp:.3g}",
-        "-" if result.tissue is None else f"{100 * result.tissue:.1f} %",
-        "-" if result.pieces is None else str(result.pieces),
+        "-" if result.tissue is None else f"{100 * result.tissue:.0f} %",
         "-" if result.tiles is None else str(result.tiles),
     ]
 
