@@ -10,7 +10,10 @@ from wsistore._version import __version__
 from wsistore.cli.checking import validate, verify
 from wsistore.cli.converting import convert
 from wsistore.cli.describing import info
+from wsistore.cli.doctor import doctor
 from wsistore.cli.encoders import encoders
+from wsistore.cli.exporting import export, features
+from wsistore.cli.processing import embed, process
 from wsistore.cli.seedcommands import segment_and_get_coords
 from wsistore.cli.segmenting import segment
 from wsistore.cli.tiling import tile
@@ -32,6 +35,11 @@ app.command()(encoders)
 app.command()(segment)
 app.command()(tile)
 app.command()(segment_and_get_coords)
+app.command()(process)
+app.command()(embed)
+app.command()(export)
+app.add_typer(features, name="features")
+app.command()(doctor)
 
 
 def _show_version(wanted: bool) -> None:

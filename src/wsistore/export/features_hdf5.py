@@ -183,6 +183,18 @@ def feature_names(path: Path) -> dict[str, tuple[int, int]]:
         return _finished(file)
 
 
+def feature_facts(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the attributes of the finished features of a file, by name.
+
+    Raises
+    ------
+    SourceNotFoundError, StoreCorruptError
+        If there is no file, or it is no whole HDF5 file.
+    """
+    with open_h5_file(path) as file:
+        return {name: _facts(file[FEATURES][name]) for name in _finished(file)}
+
+
 def _finished(file: Any) -> dict[str, tuple[int, int]]:
     count = file["coords"].shape[0] if "coords" in file else -1
     group = file.get(FEATURES)

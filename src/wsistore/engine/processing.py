@@ -1,0 +1,384 @@
+"""``wsistore process``: from slides to features, files of other tools included.
+
+Three stages, each over all slides: plans (`wsistore.engine.planning`), features into a
+cohort's store (`wsistore.engine.embedding`), and files: features are written into the HDF5
+file of their plan, and exported. What is finished is left alone; a slide that fails in one
+stage is left out of the next, and ends nothing.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wsistore.durable import FileLock, Outcome, exit_code
+from wsistore.engine.embed_events import EmbedEvent
+from wsistore.engine.embedding import EmbedReport, embed
+from wsistore.engine.exporting import (
+    FEATURE_FORMATS,
+    PATCH_FORMATS,
+    PatchOptions,
+    each_slide,
+    export_patches,
+)
+from wsistore.engine.plan_results import PlanFiles, SlideResult
+from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_slides
+from wsistore.errors import UsageError, WsistoreError
+from wsistore.export import read_plan
+from wsistore.export.feature_formats import check_format
+from wsistore.export.features_hdf5 import add_features_h5, feature_facts
+from wsistore.export.lmdb_reader import LmdbPatches
+from wsistore.export.store_features import stored_features
+from wsistore.features import FeatureCohort
+from wsistore.tiles.plan import TilePlan
+
+LAYOUTS = ("slideprocessor", "atlaspatch")
+"""Layouts whose files hold features beside the plan."""
+STORE = "features.zarr"
+EXPORTS = "exports"
+
+OnResult = Callable[[SlideResult], None]
+OnEvent = Callable[[EmbedEvent], None]
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """What a run computes.
+
+    Parameters
+    ----------
+    planning : PlanningOptions
+        Of the tiles; its layout is one of `LAYOUTS`.
+    encoders : tuple of str
+        Names for `wsistore.encoders.load_encoder`.
+    store : path, optional
+        Of the cohort; ``features.zarr`` in the folder of the run where not said.
+    exports : tuple of str
+        Formats that are written to ``exports/<format>/`` in the folder of the run.
+    embedding : mapping
+        Further arguments of `wsistore.engine.embedding.embed`: device, precision, batch
+        size, scheduler, workers, ...
+    patches : PatchOptions
+        For exports of pixels.
+
+    Raises
+    ------
+    UsageError
+        If a layout or format is none, or no encoder is named.
+    """
+
+    planning: PlanningOptions
+    encoders: tuple[str, ...]
+    store: Path | None = None
+    exports: tuple[str, ...] = ()
+    embedding: Mapping[str, Any] = field(default_factory=dict)
+    patches: PatchOptions = field(default_factory=lambda: PatchOptions(overwrite=True))
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        if self.planning.layout not in LAYOUTS:
+            raise UsageError(
+                f"files of layout {self.planning.layout!r} hold no features",
+                hint=f"Use {' or '.join(LAYOUTS)}, and export to the other.",
+            )
+        if self.planning.spec is None:
+            raise UsageError("a run needs tiles: name their size and resolution")
+        if not self.encoders:
+            raise UsageError("no encoder is named")
+        for name in self.exports:
+            check_format(name)
+
+
+@dataclass(frozen=True)
+class ProcessedSlide:
+    """What became of one slide.
+
+    Parameters
+    ----------
+    path, name : str
+        The slide, and its stem.
+    status : {"done", "skipped", "failed"}
+        ``"skipped"``: nothing was missing.
+    stage : str
+        ``"plan"``, ``"embed"``, ``"write"`` or ``"export"``: where it failed; else empty.
+    tiles : int or None
+        Of its plan.
+    seconds : float
+        Spent on its plan.
+    detail : str
+        One line for people.
+    files : tuple of Path
+        Where its results are.
+    error : WsistoreError or None
+        Why it failed.
+    """
+
+    path: str
+    name: str
+    status: str
+    stage: str = ""
+    tiles: int | None = None
+    seconds: float = 0.0
+    detail: str = ""
+    files: tuple[Path, ...] = ()
+    error: WsistoreError | None = None
+
+
+@dataclass(frozen=True)
+class ProcessReport:
+    """What became of each slide of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    store : Path
+        Of the features.
+    slides : tuple of ProcessedSlide
+        In the order they were named.
+    planning : PlanningReport
+        Of the first stage.
+    embedding : EmbedReport or None
+        Of the second; None where no slide was planned.
+    exports : mapping of str to Path
+        Folders of the formats that were exported to.
+    """
+
+    folder: Path
+    store: Path
+    slides: tuple[ProcessedSlide, ...]
+    planning: PlanningReport
+    embedding: EmbedReport | None = None
+    exports: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all slides are complete, 3 where some failed, 1 where all did."""
+        outcomes = []
+        for slide in self.slides:
+            code = "" if slide.error is None else slide.error.code
+            status: Any = slide.status
+            outcomes.append(Outcome(slide.path, status, code, slide.detail))
+        return exit_code(outcomes)
+
+
+def process_slides(
+    paths: Sequence[str],
+    folder: str | os.PathLike[str],
+    options: ProcessOptions,
+    *,
+    on_plan: OnResult | None = None,
+    on_event: OnEvent | None = None,
+) -> ProcessReport:
+    """Plan, embed and export slides; a run that was cut short goes on where it stopped.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Slides; see `wsistore.engine.discovery.find_slides`.
+    folder : path
+        Of the run; made where missing. Gets what `plan_slides` makes, with
+        ``features/<encoder>`` in the HDF5 files, the store, and ``exports/``.
+    options : ProcessOptions
+        What is wanted.
+    on_plan : callable, optional
+        Is told what became of each plan.
+    on_event : callable, optional
+        Is told each event of `wsistore.engine.embed_events`.
+
+    Raises
+    ------
+    UsageError, wsistore.errors.EncoderError, wsistore.errors.DependencyError
+        If segmenter or encoders can't be made.
+    wsistore.errors.StoreError
+        If the folder or the store can't be made.
+    """
+    run = _Run(Path(folder), options)
+    planned = plan_slides(paths, run.folder, options.planning, on_plan)
+    for result in planned.results:
+        run.take(result)
+    report = run.embed(on_event)
+    if report is not None:
+        run.write()
+        run.export()
+    slides = tuple(run.slides[result.path] for result in planned.results)
+    exports = {kind: run.folder / EXPORTS / kind for kind in options.exports}
+    return ProcessReport(run.folder, run.store, slides, planned, report, exports)
+
+
+class _Run:
+    """A run under way: which slides are still in it, and what became of the others."""
+
+    def __init__(self, folder: Path, options: ProcessOptions) -> None:
+        self.folder = folder
+        self.options = options
+        self.store = options.store or folder / STORE
+        self.files = PlanFiles(folder)
+        self.slides: dict[str, ProcessedSlide] = {}
+        self.plans: dict[str, TilePlan] = {}
+        self._paths: dict[str, str] = {}
+        self._encoders: tuple[str, ...] = ()
+
+    def take(self, result: SlideResult) -> None:
+        """Take a slide over from the first stage."""
+        slide = ProcessedSlide(
+            result.path,
+            result.name,
+            result.status,
+            "plan" if result.status == "failed" else "",
+            result.tiles,
+            result.seconds,
+            result.detail,
+            error=result.error,
+        )
+        place = self.files.patches(result.name)
+        if result.status != "failed" and result.files and place.exists():
+            try:
+                self.plans[result.name] = read_plan(place)
+                self._paths[result.name] = result.path
+            except WsistoreError as error:
+                slide = _failed(slide, "plan", error)
+        self.slides[result.path] = slide
+
+    def embed(self, on_event: OnEvent | None) -> EmbedReport | None:
+        """Compute the features of all plans."""
+        if not self.plans:
+            return None
+        works = {name: (self._paths[name], plan) for name, plan in self.plans.items()}
+        report = embed(
+            works,
+            list(self.options.encoders),
+            self.store,
+            overwrite=self.options.planning.force,
+            on_event=on_event,
+            **dict(self.options.embedding),
+        )
+        self._encoders = tuple(record.name for record in report.encoders)
+        errors = iter(report.errors)
+        for outcome in report.outcomes:
+            slide = self._slide(outcome.unit)
+            if outcome.status == "failed":
+                self._lose(outcome.unit, "embed", next(errors))
+            elif outcome.code:  # another run is at it
+                self._put(slide, detail=outcome.detail, status="skipped")
+                del self.plans[outcome.unit]
+            else:
+                done = "done" in (outcome.status, slide.status)
+                self._put(slide, detail=outcome.detail, status="done" if done else "skipped")
+        return report
+
+    def write(self) -> None:
+        """Write features into the HDF5 files of their plans, where they lack them."""
+        cohort = FeatureCohort(self.store, encoders=list(self._encoders))
+        for name in list(self.plans):
+            path = self.files.patches(name)
+            try:
+                if self._write_one(cohort, name, path):
+                    self._put(self._slide(name), status="done")
+                self._put(self._slide(name), files=(path,))
+            except WsistoreError as error:
+                self._lose(name, "write", error)
+
+    def _write_one(self, cohort: FeatureCohort, name: str, path: Path) -> bool:
+        with _locked(path, name):
+            found = feature_facts(path)
+            wanted = cohort.infos[name].encoders if name in cohort.infos else {}
+            lacking = [
+                encoder
+                for encoder in self._encoders
+                if encoder not in found
+                or found[encoder].get("fingerprint") != wanted[encoder].fingerprint
+            ]
+            if lacking:
+                add_features_h5(
+                    stored_features(cohort, name, lacking),
+                    path,
+                    write_batch=self.options.planning.write_batch,
+                )
+        return bool(lacking)
+
+    def export(self) -> None:
+        """Write the formats that are wanted: of slides that are new, or not there yet."""
+        cohort = FeatureCohort(self.store, encoders=list(self._encoders))
+        for kind in self.options.exports:
+            folder = self.folder / EXPORTS / kind
+            names = list(self.plans)
+            if folder.exists():
+                names = [n for n in names if self._is_new(n) or not _is_exported(kind, folder, n)]
+            if not names:
+                continue
+            if kind in PATCH_FORMATS:
+                # Shards run over all slides, so they are made anew together.
+                chosen = list(self.plans) if kind == "tar" else names
+                plans = {name: self.plans[name] for name in chosen}
+                report = export_patches(plans, kind, folder, self.options.patches)
+            else:
+                write = FEATURE_FORMATS[kind].write
+
+                def features(name: str, write: Any = write, folder: Path = folder) -> list[Path]:
+                    return list(write(stored_features(cohort, name, self._encoders), folder))
+
+                report = each_slide(names, features)
+            self._note(report.outcomes, report.errors)
+
+    def _note(self, outcomes: Sequence[Outcome], errors: Sequence[WsistoreError]) -> None:
+        waiting = iter(errors)
+        for outcome in outcomes:
+            if outcome.status == "failed":
+                self._lose(outcome.unit, "export", next(waiting), keep=True)
+            else:
+                self._put(self._slide(outcome.unit), status="done")
+
+    def _is_new(self, name: str) -> bool:
+        return self._slide(name).status == "done"
+
+    def _slide(self, name: str) -> ProcessedSlide:
+        return self.slides[self._paths[name]]
+
+    def _put(self, slide: ProcessedSlide, **changes: Any) -> None:
+        if slide.status == "failed":  # stays what it is, whatever later formats do
+            changes.pop("status", None)
+        self.slides[slide.path] = replace(slide, **changes)
+
+    def _lose(self, name: str, stage: str, error: WsistoreError, *, keep: bool = False) -> None:
+        slide = self._slide(name)
+        self.slides[slide.path] = _failed(slide, stage, error)
+        if not keep:
+            del self.plans[name]
+
+
+def _failed(slide: ProcessedSlide, stage: str, error: WsistoreError) -> ProcessedSlide:
+    detail = " ".join(error.message.split())
+    return replace(slide, status="failed", stage=stage, detail=detail, error=error)
+
+
+class _locked:  # noqa: N801 (reads as a verb)
+    """Holds the lock that planning runs take on the results of a slide."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._lock = FileLock(path.with_suffix(".lock"), f"{name} in {path.parent.parent}")
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _is_exported(kind: str, folder: Path, name: str) -> bool:
+    """Return whether a slide seems to be in an export; a wrong no costs only time."""
+    if kind == "lmdb":
+        try:
+            with LmdbPatches(folder) as store:
+                return name in store.slides
+        except WsistoreError:
+            return False
+    if kind == "images":
+        return (folder / name / "plan.json").is_file()
+    if kind == "tar":
+        return any(folder.glob("*.shards.json"))
+    return any(path.stem == name for path in folder.rglob(f"{glob.escape(name)}.*"))
