@@ -210,3 +210,10 @@ def test_a_library_that_can_not_be_loaded_names_the_extra(
         with pytest.raises(DependencyError) as caught:
             load()
         assert "pip install 'wsistore[openslide]'" in caught.value.hint
+
+
+def test_an_icc_profile_comes_as_it_lies_in_the_file(path: Path, slide_factory: Make) -> None:
+    with wsistore.open_slide(path, format="openslide") as slide:
+        assert slide.icc_profile == b"x" * 200
+    with wsistore.open_slide(slide_factory().path, format="openslide") as slide:
+        assert slide.icc_profile is None

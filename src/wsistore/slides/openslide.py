@@ -159,14 +159,17 @@ class OpenSlideContainer(Container):
 
     @property
     def icc_profile(self) -> bytes | None:
-        """The ICC profile of the image, None where there is none."""
+        """The ICC profile of the image as it lies in the file, None where there is none."""
         handle = self._handle()
         try:
-            profile = handle.color_profile
+            # OpenSlide's own property parses it, and fails where LittleCMS can't. A region
+            # beside the image carries its bytes, and no tile is decoded for it.
+            info: dict[str, object] = handle.read_region((-2, -2), 0, (1, 1)).info
         except self._errors as error:
             self._current = None
             raise self._broken(error) from error
-        return None if profile is None else bytes(profile.tobytes())
+        profile = info.get("icc_profile")
+        return profile if isinstance(profile, bytes) else None
 
     def read_pixels(self, level: int, box: Box) -> Pixels:
         """Read pixels through OpenSlide, laid over white; see `Container.read_pixels`.
