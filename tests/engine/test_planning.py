@@ -441,6 +441,25 @@ def test_options_that_make_no_sense(changes: dict[str, Any]) -> None:
         options(**changes)
 
 
+def test_a_missing_package_ends_the_run_at_its_start(
+    slides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    from wsistore.errors import DependencyError
+
+    def fail(name: str, *rest: Any) -> Any:
+        if name == "h5py":
+            raise ImportError(name)
+        return original(name, *rest)
+
+    original = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(DependencyError, match="h5py"):
+        plan_slides(slides, tmp_path / "out", options())
+    assert not (tmp_path / "out").exists()
+
+
 def test_open_slides_are_bounded() -> None:
     assert options(workers=16, max_open_slides=12, seg_batch_size=4).threads == 3
     assert options(workers=2, max_open_slides=1, seg_batch_size=4).batch == 1

@@ -21,6 +21,7 @@ from wsistore.engine.planned import run_group
 from wsistore.engine.sheets import write_sheets
 from wsistore.errors import UsageError
 from wsistore.export import PLAN_FORMATS, plan_format
+from wsistore.export.foreign import need
 from wsistore.tiles.filters import PixelFilter
 from wsistore.tiles.spec import TileSpec
 from wsistore.tissue import make_segmenter
@@ -190,11 +191,13 @@ def plan_slides(
     Raises
     ------
     UsageError, DependencyError
-        If the segmenter can't be made.
+        If the segmenter can't be made, or h5py is not installed for coordinates.
     StoreWriteError
         If the folder can't be made.
     """
     root = Path(folder)
+    if options.spec is not None:
+        need("h5py", "writing coordinates")  # now, and not once for each slide
     segmenter = make_segmenter(options.method, **options.method_parameters)
     files = PlanFiles(root)
     try:
