@@ -63,6 +63,7 @@ PILLOW_ERRORS: tuple[type[Exception], ...] = (
     NotImplementedError,
     MemoryError,
     struct.error,
+    UserWarning,  # of its TIFF reader, where warnings are errors
 )
 """What Pillow raises on files that it can't read, beside its two about size."""
 
