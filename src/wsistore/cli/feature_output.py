@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wsistore.engine.embed_events import EmbedEvent
     from wsistore.engine.embedding import EmbedReport
     from wsistore.engine.exporting import ExportReport
-    from wsistore.engine.processing import ProcessReport
+    from wsistore.engine.processing import ProcessedSlide, ProcessReport
 
 
 @contextmanager
@@ -216,6 +216,10 @@ def print_processed(report: ProcessReport, *, as_json: bool) -> None:
     for slide in report.slides:
         if slide.error is not None:
             complain(slide.error, about=slide.path)
+
+
+def _status(slide: ProcessedSlide) -> str:
+    return f"{slide.status} ({slide.stage})" if slide.stage else slide.status
 
 
 def _closing(report: ProcessReport) -> str:

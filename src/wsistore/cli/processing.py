@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -268,9 +269,14 @@ class _later:  # noqa: N801 (reads as a verb)
             self._tell = self._bar.__enter__()
         self._tell(event)
 
-    def __exit__(self, *about: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self._tell is not None:
-            self._bar.__exit__(*about)
+            self._bar.__exit__(kind, error, traceback)
 
 
 def _content_filters(white: int, black: int) -> tuple[PixelFilter, ...]:

@@ -268,7 +268,8 @@ class _Run:
                 del self.plans[outcome.unit]
             else:
                 done = "done" in (outcome.status, slide.status)
-                self._put(slide, detail=outcome.detail, status="done" if done else "skipped")
+                detail = outcome.detail if done else f"{slide.tiles} tiles, complete before"
+                self._put(slide, detail=detail, status="done" if done else "skipped")
         return report
 
     def write(self) -> None:
