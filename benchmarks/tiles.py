@@ -496,15 +496,20 @@ def counters(setting: Setting) -> dict[str, float]:
 def _peak(setting: Setting) -> float:
     """Return the peak memory that 20 random batches add, in a process of its own."""
     code = (
-        "import json, resource, sys, numpy as np\n"
+        "import json, sys, numpy as np\n"
         "from wsistore.tiles import read_tiles\n"
+        # ru_maxrss would tell of the parent that was forked; VmHWM is of this program alone.
+        "def peak():\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return int(next(l for l in lines if l.startswith('VmHWM')).split()[1]) / 1024\n"
         "paths, batch = json.loads(sys.argv[1])\n"
-        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read_tiles([(paths[0], 0, 0)], 256, 0)\n"
+        "base = peak()\n"
         "rng = np.random.default_rng(0)\n"
         "for _ in range(20):\n"
         "    xy = rng.integers(0, 1500, (batch, 2)).tolist()\n"
         "    read_tiles([(paths[i % len(paths)], x, y) for i, (x, y) in enumerate(xy)], 256, 0)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024)\n"
+        "print(peak() - base)\n"
     )
     argument = json.dumps([setting.slides, setting.batch])
     done = subprocess.run(
