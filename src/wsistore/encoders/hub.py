@@ -108,7 +108,7 @@ def _download(entry: EncoderEntry, wanted: dict[str, Any]) -> Path:
             f"the hub has no {told} at revision {wanted['revision'] or 'main'}",
             hint="Fetch the file by hand and give weights=<path>.",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (*HfHubHTTPError.__bases__, OSError) as error:  # the first is any HTTPError
         raise _unreachable(told, entry, error) from error
 
 
@@ -189,5 +189,5 @@ def hub_folder(entry: EncoderEntry) -> Path:
         raise SourceAccessError(
             f"the hub refuses {told}", hint=_login_advice(entry, hub)
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, *HfHubHTTPError.__bases__, OSError) as error:
         raise _unreachable(told, entry, error) from error

@@ -28,6 +28,20 @@ from wsistore.errors import EncoderError, SourceNotFoundError, UsageError, Wsist
 
 GROUP = "wsistore.encoders"
 _ENTRY = "register_feature_extractors"
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What code of others may raise; all but what ends a process, and wsistore's own errors."""
 
 
 def load_plugin(
@@ -77,7 +91,7 @@ def load_plugin(
         register(known, device, dtype, num_workers)
     except WsistoreError:
         raise
-    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except _FAILURES as error:
         raise EncoderError(f"plug-in {file} failed in {_ENTRY}: {error!r}") from error
     added = [name for name in known.entries if name not in before]
     if not added:
@@ -197,7 +211,7 @@ class PluginEncoder(BaseEncoder):
                 made = torch.as_tensor(self._parts.forward_fn(prepared))
                 features: NDArray[np.float32] = made.to("cpu", torch.float32).numpy()
                 return features
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except _FAILURES as error:
             raise EncoderError(
                 f"plug-in encoder {self.name} failed on {tiles.shape} uint8 tiles: {error}"
             ) from error
@@ -208,7 +222,7 @@ def load_entry_points(registry: EncoderRegistry) -> None:
     for point in entry_points(group=GROUP):
         try:
             point.load()(registry)
-        except (ImportError, AttributeError, TypeError, ValueError, WsistoreError) as error:
+        except (WsistoreError, *_FAILURES) as error:
             registry.problems.append(f"entry point {point.name} ({point.value}): {error}")
 
 
@@ -264,16 +278,7 @@ def _run(file: Path, digest: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickles in it look themselves up
     try:
         spec.loader.exec_module(module)
-    except (
-        ImportError,
-        SyntaxError,
-        NameError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except _FAILURES as error:
         del sys.modules[name]
         raise EncoderError(f"plug-in {file} can't be run: {error!r}") from error
     return module

@@ -145,7 +145,7 @@ class TorchEncoder(BaseEncoder):
             torch.cuda.empty_cache()
         if count == 1:
             raise DeviceError(
-                f"encoder {self.name}: memory of {self.device} does not suffice for a tile of {tile}",
+                f"encoder {self.name}: memory of {self.device} is too small for a tile of {tile}",
                 hint="Use a smaller model, a lower precision or another device.",
             )
         self.batch_size = count // 2
