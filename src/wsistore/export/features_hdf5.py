@@ -45,6 +45,8 @@ from wsistore.slides import Slide
 from wsistore.tiles.plan import TilePlan
 
 WRITE_BATCH = 8192
+FEATURE_ROWS = 1024
+"""Most rows of a chunk of features: 4 MiB of 1024 float32."""
 
 
 def write_features_h5(
@@ -66,7 +68,7 @@ def write_features_h5(
     layout : {"slideprocessor", "atlaspatch"}
         Which of the two.
     write_batch : int
-        Rows of a chunk.
+        Rows of a chunk; of features, `FEATURE_ROWS` at most.
     **options
         Of `wsistore.export.write_plan`.
 
@@ -126,7 +128,7 @@ def _filler(
         copy_all(source, file, check, leave=frozenset(data.features))
         group = file.require_group(FEATURES)
         for name, rows in data.features.items():
-            dataset = put_table(group, name, rows, check, chunk=write_batch)
+            dataset = put_table(group, name, rows, check, chunk=min(write_batch, FEATURE_ROWS))
             put_facts(dataset, data.attributes.get(name, {}))
         if layout == "slideprocessor":
             file.attrs["feature_sets"] = json.dumps(_sets(group))

@@ -11,7 +11,7 @@ import numpy as np
 
 from wsistore.durable import TEMP_SUFFIX
 from wsistore.errors import UsageError
-from wsistore.export.features_hdf5 import WRITE_BATCH, put_facts
+from wsistore.export.features_hdf5 import FEATURE_ROWS, WRITE_BATCH, put_facts
 from wsistore.export.folders import made_folder
 from wsistore.export.formats import write_plan
 from wsistore.export.h5_files import put_plan
@@ -64,7 +64,7 @@ def write_clam_features(
     places = np.stack([data.plan.x, data.plan.y], axis=1)
 
     def fill(file: Any, check: Callable[[], None]) -> None:
-        put_table(file, FEATURES, rows, check, chunk=WRITE_BATCH).attrs["encoder"] = name
+        put_table(file, FEATURES, rows, check, chunk=FEATURE_ROWS).attrs["encoder"] = name
         file.create_dataset("coords", data=places, maxshape=(None, 2))
         if extras:
             put_plan(file, data.plan, WRITE_BATCH)
@@ -98,7 +98,7 @@ def write_trident_features(
 
     def fill(file: Any, check: Callable[[], None]) -> None:
         copy_all(source, file, check)
-        dataset = put_table(file, FEATURES, rows, check, chunk=WRITE_BATCH)
+        dataset = put_table(file, FEATURES, rows, check, chunk=FEATURE_ROWS)
         told = {"encoder": name, "name": data.name, "savetodir": str(path.parent)}
         put_facts(dataset, told)
 
@@ -150,7 +150,7 @@ def write_stamp_features(
 
     def fill(file: Any, check: Callable[[], None]) -> None:
         file.create_dataset("coords", data=np.stack([plan.x * mpp[0], plan.y * mpp[1]], axis=1))
-        put_table(file, "feats", rows, check, chunk=WRITE_BATCH)
+        put_table(file, "feats", rows, check, chunk=FEATURE_ROWS)
         put_facts(file, told)
         if extras:
             put_plan(file, plan, WRITE_BATCH)

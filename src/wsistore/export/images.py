@@ -90,6 +90,7 @@ def write_images(
         raise UsageError(f"format is one of {', '.join(get_args(ImageFormat))}, got {format!r}")
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads!r}")
+    options = _options(format, quality)
     plan.check_slide(slide)
     plan_labels(plan)  # must be integers, before anything is written
     own = made_folder(folder / plan.slide.name)
@@ -99,7 +100,6 @@ def write_images(
         for x, y in zip(plan.x.tolist(), plan.y.tolist(), strict=True)
     ]
     _remove_others(own, plan.slide.name, frozenset(names))
-    options = _options(format, quality)
     walk: Iterator[TileBatch] = iter_tiles(
         slide, plan, plan.size, plan.resolution, batch_size=BATCH, **reading
     )

@@ -249,6 +249,12 @@ def _new_array(*_: object) -> _Array:
     return _Array()
 
 
+def _from_buffer(raw: Any, kind: _Dtype, shape: Any, order: str = "C") -> _Array:
+    found = _Array()
+    found.__setstate__((1, shape, kind, order == "F", raw))
+    return found
+
+
 def _new_scalar(kind: _Dtype, raw: bytes) -> Any:
     return np.frombuffer(bytes(raw), kind.dtype)[0]
 
@@ -272,6 +278,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("builtins", "object"): _NdarrayType,
     ("__builtin__", "object"): _NdarrayType,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _new_array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _new_scalar for core in ("core", "_core")},
 }
 
