@@ -408,3 +408,17 @@ def test_a_name_that_is_too_long_is_one_error(tmp_path, length):
     slide = write_slide(tmp_path / "a.svs", **SMALL)
     report = wsistore.convert(slide.path, tmp_path / ("n" * (length - 9) + ".ome.zarr"))
     assert report.outcomes[0].code == ("" if length == 246 else "WSI505")
+
+
+def test_a_whole_shard_of_another_place_is_written_again(tmp_path, slide):
+    wsistore.convert(slide.path, tmp_path / "whole.ome.zarr", shard=128).raise_for_failures()
+    listen, heard = stop_after(5)
+    store = tmp_path / "a.ome.zarr"
+    with pytest.raises(StopError):
+        wsistore.convert(slide.path, store, shard=128, on_event=listen)
+    written = [event.key for event in heard if isinstance(event, ShardDone)]
+    work = tmp_path / ".a.ome.zarr.partial" / "store"
+    shutil.copy(work / written[0], work / written[1])
+    report = wsistore.convert(slide.path, store, shard=128)
+    assert tree(store) == tree(tmp_path / "whole.ome.zarr")
+    assert "4 shards kept from an earlier run" in report.outcomes[0].detail

@@ -11,8 +11,11 @@ import pytest
 
 import wsistore
 from wsistore.codecs import crc32c
-from wsistore.errors import UsageError
+from wsistore.errors import StoreCorruptError, UsageError
+from wsistore.pyramid import verifying
+from wsistore.pyramid.layout import encode_shard_index
 from wsistore.pyramid.ngff import CHECKSUMS
+from wsistore.pyramid.shardfile import check_shard
 from wsistore.pyramid.verifying import verify
 from wsistore.testing import write_slide
 
@@ -224,3 +227,19 @@ def test_notes_that_are_lost_are_found(store, slide, key):
         lambda body: body["files"].update({"zarr.json": [len(data), f"{crc32c(data):08x}", 0]}),
     )
     assert any("does not say" in finding.what for finding in verify(store, slide.path).findings)
+
+
+def test_pixels_that_are_no_likeness_are_found(tmp_path, slide, monkeypatch):
+    store = tmp_path / "a.ome.zarr"
+    wsistore.convert(slide.path, store, codec="jpeg", quality=20).raise_for_failures()
+    assert verify(store, slide.path).ok
+    monkeypatch.setattr(verifying, "LOSSY_LIMIT", 0.01)
+    (finding,) = verify(store, slide.path).findings
+    assert "grey levels in the mean" in finding.what
+
+
+def test_a_chunk_that_reaches_into_the_index_is_outside(tmp_path):
+    index = encode_shard_index(np.array([[0]]), np.array([[10]]))
+    (tmp_path / "shard").write_bytes(b"12345" + index)
+    with pytest.raises(StoreCorruptError, match="chunk 0 of shard .* lies outside"):
+        check_shard(str(tmp_path / "shard"), 1)
