@@ -241,5 +241,5 @@ def test_pixels_that_are_no_likeness_are_found(tmp_path, slide, monkeypatch):
 def test_a_chunk_that_reaches_into_the_index_is_outside(tmp_path):
     index = encode_shard_index(np.array([[0]]), np.array([[10]]))
     (tmp_path / "shard").write_bytes(b"12345" + index)
-    with pytest.raises(StoreCorruptError, match="chunk 0 of shard .* lies outside"):
+    with pytest.raises(StoreCorruptError, match=r"chunk 0 of shard .* lies outside"):
         check_shard(str(tmp_path / "shard"), 1)
