@@ -162,6 +162,7 @@ def test_anndata_gives_back_what_was_stored(data: SlideFeatures, tmp_path: Path)
     assert made.obs_names[0] == f"{data.name}_x0_y0"
 
 
+@pytest.mark.filterwarnings("ignore")  # of spatialdata's own dependencies
 def test_spatialdata_is_written(data: SlideFeatures, tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata")
     path = write_spatialdata(data, tmp_path, encoder="resnet18")
