@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -433,3 +434,11 @@ def test_a_store_made_here_opens_by_the_registered_format(
     (path / "zarr.json").write_bytes((path / "zarr.json").read_bytes() + b" ")
     with pytest.raises(SourceChangedError):
         pickle.loads(text)
+
+
+def test_a_folder_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # noqa: ARG005
+    with pytest.raises(SourceAccessError, match="may not be looked into"):
+        wsistore.open_slide(tmp_path)

@@ -17,6 +17,7 @@ from typing import Any
 
 from wsistore.errors import (
     DependencyError,
+    SourceAccessError,
     SourceNotFoundError,
     UnsupportedSlideError,
     UsageError,
@@ -133,6 +134,11 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
         If there is nothing, or it may not be read.
     """
     if path.endswith("/") if is_url(path) else os.path.isdir(path):  # noqa: PTH112 (NUL bytes)
+        if not is_url(path) and not os.access(path, os.R_OK | os.X_OK):
+            raise SourceAccessError(
+                f"folder {path} may not be looked into",
+                hint="Check its owner and mode.",
+            )
         return _Found(path)
     try:
         source = open_source(path, **options)
