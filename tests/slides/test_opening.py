@@ -439,6 +439,6 @@ def test_a_store_made_here_opens_by_the_registered_format(
 def test_a_folder_that_may_not_be_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # noqa: ARG005
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(SourceAccessError, match="may not be looked into"):
         wsistore.open_slide(tmp_path)
