@@ -115,6 +115,20 @@ def test_features_lost_from_a_file_are_written_again_from_the_store(
         np.testing.assert_array_equal(file["features/colour-stats"][:], wanted)
 
 
+def test_features_of_other_weights_are_replaced(slides: Path, tmp_path: Path) -> None:
+    process(slides, tmp_path / "out")
+    path = tmp_path / "out" / RUN / "patches" / "one.h5"
+    with h5py.File(path, "a") as file:
+        dataset = file["features/colour-stats"]
+        wanted = dataset[:]
+        dataset[:] = 0
+        dataset.attrs["fingerprint"] = "that of older weights"
+    told = json.loads(process(slides, tmp_path / "out", "--json").stdout)
+    assert [slide["status"] for slide in told["slides"]] == ["done", "skipped"]
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["features/colour-stats"][:], wanted)
+
+
 def test_bad_slides_end_nothing(slides: Path, tmp_path: Path) -> None:
     (slides / "bad.svs").write_bytes(b"no slide at all")
     done = process(slides, tmp_path / "out", "--json")

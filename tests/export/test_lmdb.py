@@ -395,3 +395,19 @@ def test_a_malicious_pickle_does_not_run(protocol: int, tmp_path: Path) -> None:
 def test_no_opcode_gets_through(code: bytes) -> None:
     with pytest.raises(StoreCorruptError):
         record_fields(code, "it")
+
+
+@pytest.mark.parametrize("keys", ["grid", "index"])
+def test_replacing_a_slide_leaves_those_whose_names_begin_like_it(
+    keys: Any, slide: Slide, plan: TilePlan, tmp_path: Path
+) -> None:
+    few = plan[:6]
+    sources = [
+        (slide, replace(few, slide=replace(few.slide, name=name))) for name in ("a", "a-1", "a-1-2")
+    ]
+    path = tmp_path / "db"
+    write_lmdb(sources, path, keys=keys)
+    write_lmdb(sources[:1], path, keys=keys, overwrite=True)
+    assert len(raw(path)) == 18
+    with LmdbPatches(path) as store:
+        assert [len(list(store.of_slide(name))) for name in store.slides] == [6, 6, 6]

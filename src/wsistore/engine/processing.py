@@ -27,7 +27,7 @@ from wsistore.engine.exporting import (
 )
 from wsistore.engine.plan_results import PlanFiles, SlideResult
 from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_slides
-from wsistore.errors import UsageError, WsistoreError
+from wsistore.errors import StoreLockedError, UsageError, WsistoreError
 from wsistore.export import read_plan
 from wsistore.export.feature_formats import check_format
 from wsistore.export.features_hdf5 import add_features_h5, feature_facts
@@ -281,6 +281,8 @@ class _Run:
                 if self._write_one(cohort, name, path):
                     self._put(self._slide(name), status="done")
                 self._put(self._slide(name), files=(path,))
+            except StoreLockedError as error:  # another run is at it, and will write the same
+                self._put(self._slide(name), status="skipped", detail=error.message)
             except WsistoreError as error:
                 self._lose(name, "write", error)
 
