@@ -28,7 +28,7 @@ RUN = "20x_64px_0px_overlap"
 def slides(slide_factory: Callable[..., Any], tmp_path: Path) -> Path:
     folder = tmp_path / "slides"
     folder.mkdir()
-    for name, size in (("one", (600, 400)), ("two", (500, 300))):
+    for name, size in (("one", (400, 300)), ("two", (320, 260))):
         made = slide_factory("jpeg_rgb_tables", size=size, mpp="0.5", magnification="20")
         (folder / f"{name}.svs").write_bytes(Path(made.path).read_bytes())
     return folder

@@ -56,7 +56,7 @@ STORES: dict[str, Write] = {
 
 @pytest.fixture(scope="module")
 def folder(slide_factory: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = slide_factory("jpeg_rgb_tables", size=(500, 340), mpp="0.5", magnification="20")
+    made = slide_factory("jpeg_rgb_tables", size=(420, 270), mpp="0.5", magnification="20")
     place = tmp_path_factory.mktemp("named")
     for stem in STEMS:
         (place / f"{stem}.svs").write_bytes(Path(made.path).read_bytes())
