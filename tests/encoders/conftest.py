@@ -44,8 +44,9 @@ def _threads_kept():
     """Leave the number of torch's threads as it was."""
     import sys
 
-    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
     yield
-    if before is not None:
-        sys.modules["torch"].set_num_threads(before)
+    if torch is not None:
+        torch.set_num_threads(before)
     logging.getLogger("wsistore.encoders").setLevel(logging.NOTSET)

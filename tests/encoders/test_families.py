@@ -23,7 +23,7 @@ from wsistore.encoders import (  # noqa: E402
 )
 from wsistore.encoders.packages import missing_packages  # noqa: E402
 from wsistore.encoders.pooling import pool_tokens  # noqa: E402
-from wsistore.errors import UsageError, WeightsError  # noqa: E402
+from wsistore.errors import SourceNotFoundError, UsageError, WeightsError  # noqa: E402
 
 SMALL = [
     "resnet18",
@@ -373,6 +373,21 @@ def test_transformers(base, changes, way, tiles, tmp_path):
     batch = tiles(3)
     assert close(encoder.encode(batch), expected_of(model, base, batch))
     assert encoder.notes == ([] if way == "their save" else encoder.notes[:1])
+
+
+def test_weights_in_several_files(tiles, tmp_path):
+    registry = tiny(*DINOV2[:1], **DINOV2[1])
+    model = hf_model(*DINOV2)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    index = tmp_path / "model.safetensors.index.json"
+    names = set(json.loads(index.read_text())["weight_map"].values())
+    assert len(names) > 2
+    encoder = load_encoder("tiny", weights=tmp_path, registry=registry)
+    batch = tiles(2)
+    assert close(encoder.encode(batch), expected_of(model, DINOV2[0], batch))
+    (tmp_path / min(names)).unlink()
+    with pytest.raises(SourceNotFoundError, match=min(names)):
+        load_encoder("tiny", weights=tmp_path, registry=registry)
 
 
 def test_a_whole_clip_gives_its_image_tower(tiles, tmp_path):

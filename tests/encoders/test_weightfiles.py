@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wsistore.encoders.weightfiles import Trust, read_state  # noqa: E402
+from wsistore.encoders.weightfiles import Trust, read_shards, read_state  # noqa: E402
 from wsistore.errors import DependencyError, SourceNotFoundError, UsageError, WeightsError  # noqa: E402
 
 
@@ -159,6 +159,24 @@ def test_other_things_than_tensors(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="holds"):
         read_state(tmp_path / "w.pt", Trust())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": "../x.safetensors"}}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": {"a": "/etc/passwd"}}',
+    ],
+)
+def test_an_index_of_shards_that_is_none(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"index\.json"):
+        read_shards(tmp_path / "model.safetensors.index.json", Trust())
 
 
 def test_no_file(tmp_path):

@@ -130,6 +130,23 @@ def test_every_family_is_honest_offline(name, cache):
         load_encoder(name)
 
 
+def test_shards_of_the_hub(cache, tiles):
+    ensure_torchvision()
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3}
+    config = transformers.Dinov2Config(**small, image_size=28, patch_size=14)
+    model = transformers.Dinov2Model(config)
+    base = encoder_registry().get("dinov2_small")
+    registry = EncoderRegistry()
+    registry.add(replace(base, name="tiny", dim=48, input_size=28, resize=28))
+    folder = cache("facebook/dinov2-small", "c" * 40)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert not (folder / "model.safetensors").exists()
+    encoder = load_encoder("tiny", registry=registry)
+    assert encoder.encode(tiles(2, 28)).shape == (2, 48)
+    assert encoder.weights.revision == "c" * 40
+
+
 def test_torchvision_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(SourceNotFoundError, match=r"resnet18-f37072fd\.pth") as caught:

@@ -12,6 +12,7 @@ from typing import Any
 
 from wsistore.encoders.entry import EncoderEntry
 from wsistore.encoders.packages import require, torch_for
+from wsistore.encoders.weightfiles import shard_names
 from wsistore.errors import SourceAccessError, SourceError, SourceNotFoundError, WeightsError
 
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -30,7 +31,7 @@ def hub_id(entry: EncoderEntry) -> str | None:
 
 
 def fetch(entry: EncoderEntry) -> Path:
-    """Return the file with the weights of an encoder.
+    """Return the file with the weights of an encoder, or the index of several.
 
     Raises
     ------
@@ -49,7 +50,22 @@ def fetch(entry: EncoderEntry) -> Path:
         )
     if kind == "torchvision":
         return _torchvision_file(entry.file, entry.name)
-    return hub_file(entry, entry.file)
+    try:
+        return hub_file(entry, entry.file)
+    except SourceNotFoundError as missing:
+        if entry.family != "transformers" or entry.file_sha256 is not None:
+            raise
+        return _shards(entry, missing)
+
+
+def _shards(entry: EncoderEntry, missing: SourceNotFoundError) -> Path:
+    """Return the index of weights that come in several files, which are fetched."""
+    index = hub_config(entry, f"{entry.file}.index.json")
+    if index is None:
+        raise missing
+    for name in shard_names(index):
+        hub_file(entry, name)
+    return index
 
 
 def hub_config(entry: EncoderEntry, file: str = "config.json") -> Path | None:

@@ -241,15 +241,23 @@ def _local(entry: EncoderEntry, path: Path) -> Path:
     """Return the file that a path means: itself, or the usual one of a folder."""
     if not path.is_dir():
         return path
-    usual = (entry.file, "model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+    usual = (
+        entry.file,
+        "model.safetensors",
+        "open_clip_model.safetensors",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+    )
     found = [path / name for name in usual if name and (path / name).is_file()]
     return found[0] if found else path / (entry.file or "model.safetensors")
 
 
 def _read(entry: EncoderEntry, path: Path, trust: Trust, *, pinned: bool) -> State:
-    from wsistore.encoders.weightfiles import read_state
+    from wsistore.encoders.weightfiles import read_shards, read_state
 
     try:
+        if path.name.endswith(".index.json"):
+            return read_shards(path, trust)
         return read_state(path, trust, sha256=entry.file_sha256 if pinned else None)
     except WeightsError as error:
         raise WeightsError(f"encoder {entry.name}: {error.message}", hint=error.hint) from error

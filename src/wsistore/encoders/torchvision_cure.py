@@ -30,7 +30,7 @@ def ensure_torchvision() -> bool:
     of timm, open_clip or a model class of transformers, in every process.
     """
     with _lock:
-        if "torchvision" in sys.modules:
+        if sys.modules.get("torchvision") is not None:
             return True
         if importlib.util.find_spec("torchvision") is None:
             return False

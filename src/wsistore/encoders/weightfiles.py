@@ -8,6 +8,7 @@ code: it is loaded only with consent, and only where its sha256 is the one that 
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,6 +93,36 @@ def read_state(path: Path, trust: Trust, *, sha256: str | None = None) -> State:
             _check_sha256(file, path, sha256)
         read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
         return _tensors(read(file, path, trust), path)
+
+
+def read_shards(index: Path, trust: Trust) -> State:
+    """Return the tensors of all files that an index (``*.index.json``) beside them names.
+
+    Raises
+    ------
+    WeightsError
+        If the index is broken, names a file outside of its folder, or one of them is bad.
+    SourceNotFoundError
+        If one of them is missing.
+    """
+    state: State = {}
+    for name in shard_names(index):
+        state |= read_state(index.parent / name, trust)
+    return state
+
+
+def shard_names(index: Path) -> list[str]:
+    """Return the names of the files that an index of shards names; see `read_shards`."""
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except OSError as error:
+        raise SourceNotFoundError(f"no weights at {index}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} is no index of weights: {error!r}") from error
+    strange = [name for name in files if not isinstance(name, str) or Path(name).name != name]
+    if strange or not files:
+        raise WeightsError(f"{index} names no files of its own folder: {strange}")
+    return sorted(files)
 
 
 def sha256_of(file: IO[bytes]) -> str:

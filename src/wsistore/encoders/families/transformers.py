@@ -23,8 +23,8 @@ _CONFIG_OF = {
     "CLIPVisionModelWithProjection": "CLIPVisionConfig",
 }
 _WITHOUT_POOLER = {"ViTModel": {"add_pooling_layer": False}}
-_MAY_BE_LEFT = ("pooler.", "vit.pooler.", "text_", "logit_", "vision_model.embeddings.position_ids")
-"""Beginnings of names that belong to parts that are not used here."""
+_UNUSED = ("pooler.", "vit.pooler.", "text_", "logit_", "vision_model.embeddings.position_ids")
+"""Beginnings of names of parts that are not used here, such as the tower of texts."""
 
 
 def build(entry: EncoderEntry, material: Material) -> Built:
@@ -68,7 +68,7 @@ def _loaded(
         module, told = model_class.from_pretrained(
             None,
             config=config,
-            state_dict=dict(state),
+            state_dict={name: one for name, one in state.items() if not name.startswith(_UNUSED)},
             output_loading_info=True,
             dtype=torch.float32,
             **more,
@@ -76,7 +76,7 @@ def _loaded(
     except (RuntimeError, ValueError) as error:
         line = str(error).strip()[:300]
         raise WeightsError(f"weights of another model for encoder {entry.name}: {line}") from error
-    excess = [name for name in told["unexpected_keys"] if not name.startswith(_MAY_BE_LEFT)]
+    excess = list(told["unexpected_keys"])
     if told["missing_keys"] or excess or told["mismatched_keys"]:
         shapes = [str(found[0]) for found in told["mismatched_keys"]]
         raise mismatch(entry, [*told["missing_keys"], *shapes], excess)
