@@ -319,6 +319,11 @@ def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"missing .* and 1 tensors left over"):
         load_encoder("tiny", weights=tmp_path / "w.pt", registry=registry)
     state = dict(timm_model().state_dict())
+    del state["norm.weight"]
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r": 1 tensors missing \(norm\.weight\)"):
+        load_encoder("tiny", weights=tmp_path / "w.pt", registry=registry)
+    state = dict(timm_model().state_dict())
     state["pos_embed"] = torch.zeros(1, 9, 48)
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"pos_embed is \(1, 9, 48\), expected \(1, 5, 48\)"):
@@ -373,6 +378,20 @@ def test_transformers(base, changes, way, tiles, tmp_path):
     batch = tiles(3)
     assert close(encoder.encode(batch), expected_of(model, base, batch))
     assert encoder.notes == ([] if way == "their save" else encoder.notes[:1])
+
+
+@pytest.mark.parametrize(("base", "changes", "prefix"), [(*DINOV2, 1), (*DINOV3, 5)])
+def test_transformers_mean_of_patch_tokens(base, changes, prefix, tiles, tmp_path):
+    registry = tiny(base, **changes)
+    model = hf_model(base, changes)
+    path = saved(model, tmp_path / "w.pt")
+    encoder = load_encoder("tiny", weights=path, registry=registry, pooling="cls+mean")
+    batch = tiles(2)
+    with torch.no_grad():
+        tokens = model(pixel_values=normalised(batch, base)).last_hidden_state
+    assert tokens.shape == (2, prefix + 16, 48)
+    expected = torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=1)
+    assert close(encoder.encode(batch), expected)
 
 
 def test_weights_in_several_files(tiles, tmp_path):
