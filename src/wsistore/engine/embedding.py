@@ -248,7 +248,7 @@ def embed(
     team = Team(uuid.uuid4().hex, _specs(encoders, named), files)
     places = _places(works, store, layout)
     with _interruptible(), crew(options, team) as crewed:
-        records = _checked(crewed.describe())
+        records = tuple(crewed.describe())
         if layout == "cohort":
             prepare_cohort(absolute(store))
         settings = JobSettings(team.token, records, reading, unit_tiles, overwrite)
@@ -309,13 +309,6 @@ def _specs(
     return tuple(
         spec if isinstance(spec, EncoderSpec) else EncoderSpec(spec, told) for spec in several
     )
-
-
-def _checked(records: Sequence[EncoderRecord]) -> tuple[EncoderRecord, ...]:
-    twice = [name for name, count in Counter(r.variable for r in records).items() if count > 1]
-    if twice:
-        raise UsageError(f"an encoder is named twice: {', '.join(sorted(twice))}")
-    return tuple(records)
 
 
 def _places(works: Sequence[SlideWork], store: PathLike, layout: Layout) -> list[SlidePlace]:

@@ -97,13 +97,16 @@ class Seat:
         Raises
         ------
         wsistore.errors.WsistoreError
-            If one can't be loaded.
+            If one can't be loaded, or two have the same name.
         """
         with self._lock:
             if self._encoders is None:
                 for path in self._team.plugins:
                     load_plugin(path)
                 loaded = [spec.load() for spec in self._team.specs]
+                names = [encoder.name for encoder in loaded]
+                if len(set(names)) < len(names):
+                    raise UsageError(f"an encoder is named twice: {', '.join(sorted(names))}")
                 self._turns = {encoder.name: threading.Lock() for encoder in loaded}
                 self._encoders = {encoder.name: encoder for encoder in loaded}
             return self._encoders

@@ -28,6 +28,7 @@ from wsistore.errors import (
     WsistoreError,
 )
 from wsistore.features.places import (
+    DOCUMENT,
     READ_ERRORS,
     SlidePlace,
     checked_attributes,
@@ -94,6 +95,7 @@ def prepare_cohort(store: str, *, now: dt.datetime | None = None) -> None:
         If it can't be written.
     """
     import zarr
+    from zarr.errors import ContainsGroupError
 
     place = SlidePlace(store, ROOT)
     try:
@@ -111,11 +113,21 @@ def prepare_cohort(store: str, *, now: dt.datetime | None = None) -> None:
                 hint="Choose another name.",
             )
         return
-    if place.path.exists() and (not place.path.is_dir() or any(place.path.iterdir())):
+    if _has_strangers(place):
         raise StoreExistsError(f"{store} is there, and no feature store", hint="Choose another.")
     told = {MARK: SCHEMA, "kind": "cohort", "created": _stamp(now)}
-    with writing(place):
+    # Another run may do so at the same time; its document says the same.
+    with writing(place), contextlib.suppress(ContainsGroupError):
         zarr.create_group(open_store(store, read_only=False), zarr_format=3, attributes=told)
+
+
+def _has_strangers(place: SlidePlace) -> bool:
+    """Whether a place that had no document a moment ago holds what no feature store holds."""
+    if not place.path.is_dir():
+        return place.path.exists()
+    found = [path.name for path in place.path.iterdir()]
+    unknown = any(name != DOCUMENT and not name.endswith(".partial") for name in found)
+    return unknown and not (place.path / DOCUMENT).exists()
 
 
 def prepare_slide(
