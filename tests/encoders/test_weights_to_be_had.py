@@ -253,6 +253,7 @@ def test_what_has_no_address_must_be_given(tmp_path):
 )
 def test_a_missing_package_is_named_with_its_cure(monkeypatch, name, module, advice):
     if module == "musk":
+        ensure_torchvision()
         pytest.importorskip("timm")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DependencyError, match=advice) as caught:
