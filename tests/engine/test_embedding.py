@@ -134,8 +134,16 @@ def test_bytes_do_not_depend_on_who_computes(
     assert len(found[0]) > 20
 
 
-def test_dask_workers_write_the_same(tmp_path, make_plan, feature_bytes):
+def test_dask_workers_write_the_same(tmp_path, make_plan, feature_bytes, monkeypatch):
     distributed = pytest.importorskip("distributed")
+    asked = []
+    submit = distributed.Client.submit
+
+    def told(self, function, *args, **options):
+        asked.append(options["resources"])
+        return submit(self, function, *args, **options)
+
+    monkeypatch.setattr(distributed.Client, "submit", told)
     plans = [make_plan(seed=1, stride=48), make_plan(seed=2)]
     options = {"unit_tiles": 16, "batch_size": 8}
     wsistore.embed(plans, NAME, tmp_path / "threads.zarr", **options).raise_for_failures()
@@ -157,6 +165,7 @@ def test_dask_workers_write_the_same(tmp_path, make_plan, feature_bytes):
     report.raise_for_failures()
     assert feature_bytes(tmp_path / "dask.zarr") == feature_bytes(tmp_path / "threads.zarr")
     assert 0 < report.counters.bytes_sent < 1000 * report.counters.units_computed
+    assert asked == [{"GPU": 1}] * (1 + report.counters.units_computed)  # and the description
 
 
 def test_a_local_dask_cluster_is_for_this_machine_only(tmp_path, make_plan, monkeypatch):

@@ -15,7 +15,12 @@ import zarr
 import wsistore
 from wsistore.encoders import load_encoder
 from wsistore.engine.embed_events import SlideResumed, SlideStarted, UnitDone, UnitLost
+from wsistore.engine.embed_jobs import JobSettings, SlideWork, begin_slide
+from wsistore.engine.seats import EncoderSpec, Team, describe_team, leave_seat, take_seat
+from wsistore.engine.unit_reading import Reading
+from wsistore.engine.units import clear_desks, run_unit
 from wsistore.errors import StoreMismatchError, StoreUnfinishedError, UsageError
+from wsistore.features.places import SlidePlace
 
 NAME = "colour-stats"
 UNITS = 9
@@ -136,7 +141,7 @@ def test_without_its_ledger_a_slide_is_computed_anew(tmp_path, make_plan, featur
     assert feature_bytes(store) == whole
 
 
-def test_a_ledger_of_another_plan_is_not_believed(tmp_path, make_plan):
+def test_overwriting_forgets_what_was_noted(tmp_path, make_plan):
     plan, store = make_plan(), tmp_path / "c.zarr"
     run_child(plan, store, 2)
     ledger = tmp_path / f".c.zarr.work/{plan.slide.name}/ledger.jsonl"
@@ -147,6 +152,24 @@ def test_a_ledger_of_another_plan_is_not_believed(tmp_path, make_plan):
     other = make_plan(seed=5)
     report = wsistore.embed({plan.slide.name: other}, NAME, store, overwrite=True, unit_tiles=5)
     assert report.counters.units_kept == 0
+
+
+def test_units_stop_between_batches(tmp_path, make_plan):
+    place = SlidePlace.in_cohort(tmp_path / "c.zarr", "a")
+    team = Team("token", (EncoderSpec(NAME),))
+    seat = take_seat(team)
+    try:
+        settings = JobSettings("token", tuple(describe_team("token")), Reading(4), 5)
+        job = begin_slide(SlideWork("a", make_plan()), place, settings)
+        seat.stopped.set()
+        receipt = run_unit(job.tasks[0])
+        job.close()
+    finally:
+        leave_seat("token")
+        clear_desks("token")
+    assert isinstance(receipt.error, StoreUnfinishedError)
+    assert not list(tmp_path.glob(f"c.zarr/a/{NAME}/c/*"))
+    assert isinstance(run_unit(job.tasks[0]).error, UsageError)  # nobody has a seat any more
 
 
 # Workers die

@@ -35,6 +35,7 @@ from wsistore.features.schema import (
 )
 from wsistore.features.writing import (
     UnitWriter,
+    _has_strangers,
     discard_slide,
     finish_slide,
     prepare_cohort,
@@ -346,6 +347,41 @@ def test_a_beginning_that_was_killed_is_made_anew(tmp_path, write_features):
     again = write_features(store)
     assert not (store / "a/left.txt").exists()
     np.testing.assert_array_equal(open_features(store).bag("a"), again.features)
+
+
+def test_what_killed_writers_left_is_swept_away(tmp_path, write_features, record):
+    made = write_features(tmp_path / "c.zarr", units=2)
+    left = made.place.path / NAME / "c/3" / f"0.{'0a' * 16}.partial"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    other = made.place.path / "mine.partial"
+    other.touch()
+    prepare_slide(made.place, made.plan, [record], name="a", fingerprint="print", unit_tiles=10)
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_finishing_one_encoder_does_not_finish_another(tmp_path, write_features, record):
+    made = write_features(tmp_path / "c.zarr", units=0)
+    other = EncoderRecord("other", 1, "f")
+    info = prepare_slide(
+        made.place, made.plan, [other], name="a", fingerprint="print", unit_tiles=10
+    )
+    writer = UnitWriter(made.place, info)
+    for unit in range(5):
+        rows = writer.rows(unit)
+        count = rows.stop - rows.start
+        writer.write("other", unit, np.ones((count, 1), np.float32), np.zeros(count, np.uint8))
+    finish_slide(made.place, ["other"])
+    info = read_info(made.place)
+    assert (info.finished, info.done) == (("other",), False)
+    assert open_features(tmp_path / "c.zarr", "a")["status"].values.sum() == 0
+
+
+def test_another_run_that_was_faster_is_no_stranger(tmp_path, write_features):
+    made = write_features(tmp_path / "c.zarr")
+    assert not _has_strangers(SlidePlace(made.place.store, ""))
+    (tmp_path / "c.zarr/zarr.json").unlink()
+    assert _has_strangers(SlidePlace(made.place.store, ""))
 
 
 def test_discarding_a_slide_leaves_the_others(tmp_path, write_features):

@@ -87,6 +87,17 @@ def test_shares_and_labels_are_met():
         assert sum(table.labels[slide] == "a" for slide in slides) == len(slides) // 2
 
 
+def test_large_patients_are_dealt_out_first():
+    table = SlideTable(
+        tuple(f"s{i:02}" for i in range(12)),
+        tuple(["large"] * 6 + [f"p{i}" for i in range(6)]),
+        ("",) * 12,
+    )
+    for seed in range(5):
+        sets = split_patients(table, (0.5, 0.5), seed)
+        assert {len(slides) for slides in sets.values()} == {6}
+
+
 def test_a_seed_gives_one_split_whatever_the_order_of_rows():
     table = balanced()
     backwards = SlideTable(table.slide[::-1], table.patient[::-1], table.label[::-1])

@@ -18,6 +18,7 @@ from wsistore.features.verifying import open_planned
 from wsistore.features.writing import (
     UnitSummary,
     UnitWriter,
+    check_slide,
     discard_slide,
     finish_slide,
     prepare_slide,
@@ -195,14 +196,8 @@ def finished_before(work: SlideWork, place: SlidePlace, settings: JobSettings) -
     if not all(record.name in info.finished for record in settings.encoders):
         return None
     slide = work.open()
-    return prepare_slide(
-        place,
-        work.plan,
-        settings.encoders,
-        name=work.name,
-        fingerprint=slide.fingerprint,
-        unit_tiles=settings.unit_tiles,
-    )
+    check_slide(place, info, work.plan, settings.encoders, fingerprint=slide.fingerprint)
+    return info
 
 
 def begin_slide(work: SlideWork, place: SlidePlace, settings: JobSettings) -> SlideJob:

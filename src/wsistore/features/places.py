@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 DOCUMENT = "zarr.json"
 SUFFIX = ".zarr"
 """Of the stores of single slides in a folder."""
+
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
+"""What zarr's local store calls a file until it is whole."""
 
 READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, NotImplementedError)
 """What zarr and its codecs raise on documents and chunks that are broken."""
@@ -111,6 +115,22 @@ def open_group(place: SlidePlace, *, read_only: bool = True) -> zarr.Group:
         raise SourceNotFoundError(f"there are no features at {place}") from error
     except READ_ERRORS as error:
         raise StoreCorruptError(f"the group {place} can't be read: {error}") from error
+
+
+def sweep(place: SlidePlace) -> int:
+    """Remove what killed writers left half-written in a slide's group; return how many files.
+
+    Only to be called where nobody writes.
+
+    Raises
+    ------
+    OSError
+        If a file can't be removed.
+    """
+    left = [path for path in place.path.rglob("*.partial") if _HALF_WRITTEN.search(path.name)]
+    for path in left:
+        path.unlink()
+    return len(left)
 
 
 def checked_attributes(group: zarr.Group, place: SlidePlace) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from wsistore.features.places import (
     checked_attributes,
     open_group,
     open_store,
+    sweep,
 )
 from wsistore.features.records import (
     EncoderRecord,
@@ -130,6 +131,30 @@ def _has_strangers(place: SlidePlace) -> bool:
     return unknown and not (place.path / DOCUMENT).exists()
 
 
+def check_slide(
+    place: SlidePlace,
+    info: SlideInfo,
+    plan: TilePlan,
+    encoders: Sequence[EncoderRecord],
+    *,
+    fingerprint: str,
+) -> None:
+    """Check that what is there was made from this slide and plan, and by these encoders.
+
+    Encoders that are not there are none that differ. Nothing is written.
+
+    Raises
+    ------
+    wsistore.errors.StoreMismatchError
+        If it was made otherwise; the message names what differs.
+    """
+    _check_same(place, info, plan, fingerprint)
+    for record in encoders:
+        known = info.encoders.get(record.name)
+        if known is not None:
+            _check_encoder(place, known, record)
+
+
 def prepare_slide(
     place: SlidePlace,
     plan: TilePlan,
@@ -140,6 +165,8 @@ def prepare_slide(
     unit_tiles: int,
 ) -> SlideInfo:
     """Make the group of a slide ready for these encoders, or check that it is.
+
+    The caller holds the slide's lock: what killed writers left half-written is removed.
 
     Parameters
     ----------
@@ -173,13 +200,12 @@ def prepare_slide(
     if info is None:
         info = _create(place, plan, name=name, fingerprint=fingerprint, unit_tiles=unit_tiles)
     else:
-        _check_same(place, info, plan, fingerprint)
+        check_slide(place, info, plan, encoders, fingerprint=fingerprint)
+        with writing(place):
+            sweep(place)
     states = dict(info.encoders)
     for record in encoders:
-        known = states.get(record.name)
-        if known is not None:
-            _check_encoder(place, known, record)
-        else:
+        if record.name not in states:
             _create_encoder(place, info, record)
             states[record.name] = EncoderState(record.name, record.dim, record.fingerprint)
     if states != dict(info.encoders):
