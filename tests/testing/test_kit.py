@@ -32,7 +32,9 @@ def test_no_room_imports_the_kit() -> None:
 
 
 def test_the_kit_decodes_by_itself() -> None:
-    used = set().union(*(imported(path) for path in (SOURCE / "testing").glob("*.py")))
+    # blank.py makes slides without pixels, so it has nothing to decode and needs the nouns.
+    kit = [path for path in (SOURCE / "testing").glob("*.py") if path.name != "blank.py"]
+    used = set().union(*(imported(path) for path in kit))
     own = {name for name in used if name.startswith("wsistore.")}
     assert all(name.startswith(("wsistore.testing", "wsistore.geometry")) for name in own)
 
