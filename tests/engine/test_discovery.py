@@ -106,3 +106,10 @@ def test_tables_that_say_nothing_are_refused(text: str, tmp_path: Path) -> None:
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError):
         read_mpp_csv(tmp_path / "absent.csv")
+
+
+def test_links_that_go_round_in_circles_find_each_slide_once(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.svs").write_bytes(b"")
+    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    assert find_slides(tmp_path, recursive=True).paths == (str(tmp_path / "inner" / "a.svs"),)

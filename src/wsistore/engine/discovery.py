@@ -6,11 +6,12 @@ import csv
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wsistore.engine.jobs import SLIDE_SUFFIXES, STORE_SUFFIX
+from wsistore.engine.walking import is_store, slides_below
 from wsistore.errors import SourceError, SourceNotFoundError, UsageError
 from wsistore.sources import is_url
 
@@ -21,7 +22,6 @@ PLANNED_SUFFIXES = SLIDE_SUFFIXES | IMAGE_SUFFIXES | MORE_SUFFIXES
 """Extensions looked for in folders, in lower and upper case."""
 
 _DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", STORE_SUFFIX)
-_STORE_MARKS = ("zarr.json", ".zgroup", ".zattrs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> Fou
     ------
     SourceNotFoundError
         If there is nothing of that name.
+    SourceAccessError, SourceError
+        If the folder can't be listed. One within it is a slide that fails by itself.
     UsageError
         If a folder has no slide, or two of one stem, whose results would have one name.
     """
@@ -63,11 +65,12 @@ def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> Fou
     place = Path(told)
     if not place.exists():
         raise SourceNotFoundError(f"there is no file or folder {told}")
-    if place.is_file() or _is_store(place):
+    if place.is_file() or is_store(place):
         known = place.is_dir() or place.suffix.lower() in PLANNED_SUFFIXES
         strange = f"{told} has none of the extensions of slides; it is tried all the same"
         return FoundSlides((told,), () if known else (strange,))
-    found = sorted(os.fspath(slide) for slide in _in_tree(place, recursive))
+    below = slides_below(place, recursive=recursive, suffixes=PLANNED_SUFFIXES)
+    found = sorted(os.fspath(slide) for slide in below)
     if not found:
         deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
         raise UsageError(
@@ -98,27 +101,6 @@ def _check_stems(paths: list[str]) -> None:
             f"{'; '.join(sorted(twice))}",
             hint="Rename some, or run on one folder after another with outputs of their own.",
         )
-
-
-def _in_tree(folder: Path, recursive: bool) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"folder {folder} can't be listed: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if _is_store(entry):
-                yield entry
-            elif recursive:
-                yield from _in_tree(entry, recursive)
-        elif entry.suffix.lower() in PLANNED_SUFFIXES:
-            yield entry
-
-
-def _is_store(folder: Path) -> bool:
-    return folder.is_dir() and any((folder / mark).is_file() for mark in _STORE_MARKS)
 
 
 @dataclass(frozen=True, slots=True)
