@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,38 @@ def slide_factory(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Syn
 def aperio(slide_factory: Callable[..., SyntheticSlide]) -> Callable[..., SyntheticSlide]:
     """Return the slide factory, by the name of what it makes by default."""
     return slide_factory
+
+
+_BUCKETS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Endpoint of an S3 server on a free loopback port, that lives as long as the session."""
+    moto = pytest.importorskip("moto.server", reason="the extra 'test' brings moto")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a new, empty bucket, ``s3://...``; the environment says how to reach it."""
+    import boto3
+
+    for key, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "canary-key-id",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+    }.items():
+        monkeypatch.setenv(key, value)
+    name = f"bucket-{next(_BUCKETS)}"
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    client.close()
+    return f"s3://{name}"

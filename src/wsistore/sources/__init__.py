@@ -1,23 +1,27 @@
 """Ranged bytes from a file or an object, each answer checked for its length.
 
-Public calls: `open_source`, `open_folder`, `is_url`, `redact`, `Source`, `Folder`.
+Public calls: `open_source`, `open_folder`, `open_place`, `is_url`, `redact`, `Source`,
+`Folder`, `ObjectPlace`.
 """
 
 from __future__ import annotations
 
 from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
-from wsistore.sources.model import Folder, Source
+from wsistore.sources.model import Folder, ObjectInfo, ObjectPlace, Source
 from wsistore.sources.names import is_url, redact
-from wsistore.sources.opening import open_folder, open_source
+from wsistore.sources.opening import open_folder, open_place, open_source
 
 __all__ = [
     "Folder",
     "LocalFolder",
     "LocalSource",
+    "ObjectInfo",
+    "ObjectPlace",
     "Source",
     "is_url",
     "open_folder",
+    "open_place",
     "open_source",
     "redact",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 
 class Source(ABC):
@@ -62,6 +63,24 @@ class Source(ABC):
         """Give back the file; reading afterwards is an error."""
 
 
+class ObjectInfo(NamedTuple):
+    """An object of a bucket, as a listing tells of it.
+
+    Parameters
+    ----------
+    key : str
+        Relative to the root of the folder.
+    size : int
+        Bytes.
+    etag : str or None
+        What the server calls this state of its content.
+    """
+
+    key: str
+    size: int
+    etag: str | None
+
+
 class Folder(ABC):
     """Read access to a tree of files or objects under one root (a Zarr store).
 
@@ -96,3 +115,56 @@ class Folder(ABC):
     @abstractmethod
     def list_names(self, prefix: str = "") -> list[str]:
         """Return the names directly under a prefix, sorted; folders end with ``/``."""
+
+
+class ObjectPlace(Folder):
+    """A tree of objects that is read and written: a prefix of a bucket.
+
+    Objects appear whole or not at all, whatever happens to the writer. There is no rename,
+    so what stands for the whole of several objects has to be written last.
+    """
+
+    @abstractmethod
+    def put(self, key: str, data: bytes | Iterable[bytes | memoryview]) -> str | None:
+        """Write an object, in place of one that has its key; return its ETag.
+
+        Parameters
+        ----------
+        key : str
+            Relative path with ``/``; must not leave the root.
+        data : bytes-like, or iterable of bytes-like
+            What to write. Pieces are uploaded in parts as they come, so that no more than a
+            few of them are held; an error that the iterable raises goes through, and no
+            object is made.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If it could not be written.
+        """
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one of its key; return whether it was written.
+
+        Of several that do so at once, one writes.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If it could not be written, or the server has no conditional writing.
+        """
+
+    @abstractmethod
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are no error.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If one could not be removed.
+        """
+
+    @abstractmethod
+    def list_tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects whose keys begin with a prefix, at any depth, by their keys."""

@@ -8,8 +8,9 @@ read is refused; start workers by spawning where slides are remote.
 from __future__ import annotations
 
 import base64
+import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -17,16 +18,23 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.errors import SourceChangedError, SourceError, SourceNotFoundError, UsageError
+from wsistore.errors import (
+    SourceChangedError,
+    SourceError,
+    SourceNotFoundError,
+    StoreWriteError,
+    UsageError,
+)
 from wsistore.sources import mapping
 from wsistore.sources.keys import check_key, check_prefix
-from wsistore.sources.model import Folder, Source
+from wsistore.sources.model import ObjectInfo, ObjectPlace, Source
 from wsistore.sources.names import redact
 from wsistore.sources.object_errors import from_object_error, secrets_of
 from wsistore.sources.ranges import EMPTY, Limits, Plan, Request, plan, share
 
 LIMITS = Limits(gap=256 << 10, request=32 << 20)
 _REQUESTS_AT_ONCE = 8
+_DELETED_AT_ONCE = 1000
 
 _Result = TypeVar("_Result")
 _engine_pid: int | None = None
@@ -201,8 +209,8 @@ class ObjectSource(Source):
         return f"ObjectSource({self.name!r}, {self.size} bytes)"
 
 
-class ObjectFolder(Folder):
-    """Read access to the objects below a URL.
+class ObjectFolder(ObjectPlace):
+    """The objects below a URL, read and written.
 
     Parameters
     ----------
@@ -238,6 +246,42 @@ class ObjectFolder(Folder):
         names = {path.rpartition("/")[2] + "/" for path in found["common_prefixes"]}
         names.update(entry["path"].rpartition("/")[2] for entry in found["objects"])
         return sorted(names)
+
+    def put(self, key: str, data: bytes | Iterable[bytes | memoryview]) -> str | None:
+        """Write an object in place of one that has its key; see `ObjectPlace.put`."""
+        import obstore
+
+        if not isinstance(data, bytes | bytearray | memoryview):
+            data = map(bytes, data)
+        written = self._write(key, obstore.put, check_key(key), data)
+        etag: str | None = written.get("e_tag")
+        return etag
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one of its key; see `ObjectPlace.create`."""
+        return self._write(key, _create, check_key(key), data)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; see `ObjectPlace.delete`."""
+        import obstore
+
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            some = [check_key(key) for key in keys[start : start + _DELETED_AT_ONCE]]
+            self._write(some[0], obstore.delete, some)
+
+    def list_tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects below a prefix; see `ObjectPlace.list_tree`."""
+        prefix = check_prefix(prefix)
+        name = f"{self.name}/{prefix}"
+        found = self._bucket.call(name, _list_all, prefix or None)
+        for entry in sorted(found, key=operator.itemgetter("path")):
+            yield ObjectInfo(entry["path"], entry["size"], entry.get("e_tag"))
+
+    def _write(self, key: str, function: Callable[..., _Result], *args: Any) -> _Result:
+        try:
+            return self._bucket.call(f"{self.name}/{key}", function, *args)
+        except SourceError as error:
+            raise StoreWriteError(f"writing failed: {error.message}", hint=error.hint) from None
 
     def __repr__(self) -> str:
         return f"ObjectFolder({self.name!r})"
@@ -301,3 +345,20 @@ def _get_all(store: Any, key: str) -> bytes:
     import obstore
 
     return bytes(obstore.get(store, key).bytes())
+
+
+def _create(store: Any, key: str, data: bytes) -> bool:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError
+
+    try:
+        obstore.put(store, key, data, mode="create")
+    except AlreadyExistsError:
+        return False
+    return True
+
+
+def _list_all(store: Any, prefix: str | None) -> list[Mapping[str, Any]]:
+    import obstore
+
+    return [entry for batch in obstore.list(store, prefix) for entry in batch]

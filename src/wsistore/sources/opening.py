@@ -9,7 +9,7 @@ from typing import Any
 from wsistore.errors import UsageError
 from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
-from wsistore.sources.model import Folder, Source
+from wsistore.sources.model import Folder, ObjectPlace, Source
 from wsistore.sources.names import is_url
 
 
@@ -61,6 +61,21 @@ def open_folder(path_or_url: str | os.PathLike[str], **options: Any) -> Folder:
         return open_objects(os.fspath(path_or_url), options)
     _refuse(options)
     return LocalFolder(path_or_url)
+
+
+def open_place(url: str | os.PathLike[str], **options: Any) -> ObjectPlace:
+    """Open a tree of objects for reading and writing; parameters as for `open_source`.
+
+    Raises
+    ------
+    wsistore.errors.UsageError
+        If it is a local path, or the scheme or an option is unknown.
+    """
+    if not is_url(url):
+        raise UsageError(f"{os.fspath(url)} is a local path, not the URL of objects")
+    from wsistore.sources.objects import open_objects
+
+    return open_objects(os.fspath(url), options)
 
 
 def _refuse(options: Mapping[str, Any]) -> None:

@@ -1,0 +1,60 @@
+"""Writing objects: whole or not at all, once or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsistore.errors import StoreWriteError, UsageError
+from wsistore.sources import ObjectInfo, open_place
+
+
+def test_what_is_put_is_read_back(bucket: str) -> None:
+    place = open_place(f"{bucket}/a/b")
+    etag = place.put("k/one", b"abc")
+    assert place.get("k/one") == b"abc"
+    assert list(place.list_tree()) == [ObjectInfo("k/one", 3, etag)]
+    assert place.list_names("k") == ["one"]
+
+
+def test_pieces_are_uploaded_in_parts(bucket: str) -> None:
+    place = open_place(bucket)
+    place.put("big", (bytes([i]) * 3_000_000 for i in range(5)))
+    source = place.source("big")
+    assert source.size == 15_000_000
+    assert source.read(2_999_999, 2) == b"\x00\x01"
+
+
+def test_no_object_appears_where_the_pieces_fail(bucket: str) -> None:
+    def pieces():
+        yield b"x" * 12_000_000
+        raise ZeroDivisionError
+
+    place = open_place(bucket)
+    with pytest.raises(ZeroDivisionError):
+        place.put("big", pieces())
+    assert place.get("big") is None
+
+
+def test_create_writes_once(bucket: str) -> None:
+    place = open_place(bucket)
+    assert place.create("k", b"first")
+    assert not place.create("k", b"second")
+    assert place.get("k") == b"first"
+
+
+def test_delete_takes_what_is_there(bucket: str) -> None:
+    place = open_place(bucket)
+    place.put("a/1", b"1")
+    place.put("a/2", b"2")
+    place.delete(["a/1", "a/none"])
+    assert [found.key for found in place.list_tree("a")] == ["a/2"]
+
+
+def test_a_bucket_that_is_not_there_is_an_error(bucket: str) -> None:
+    with pytest.raises(StoreWriteError, match="no-such-bucket"):
+        open_place("s3://no-such-bucket").put("k", b"1")
+
+
+def test_a_local_path_is_no_place() -> None:
+    with pytest.raises(UsageError, match="local path"):
+        open_place("/tmp/x")
