@@ -13,9 +13,9 @@ transformers = pytest.importorskip("transformers", minversion="4.56")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Write a tiny SAM 2 with random weights."""
-    from wsistore.tissue.torchvision_cure import cure_torchvision
+    from wsistore.torchvision_cure import ensure_torchvision
 
-    cure_torchvision()
+    ensure_torchvision()
     from transformers import Sam2Config, Sam2Model
 
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wsistore.encoders.plugins import register_custom_encoder as register_custom_encoder
     from wsistore.encoders.registry import EncoderRegistry as EncoderRegistry
     from wsistore.encoders.registry import encoder_registry as encoder_registry
-    from wsistore.encoders.torchvision_cure import ensure_torchvision as ensure_torchvision
+    from wsistore.torchvision_cure import ensure_torchvision as ensure_torchvision
 
 _MODULE_OF = {
     "COLOUR_STATS_FEATURES": "colour_stats",
@@ -54,7 +54,8 @@ def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'wsistore.encoders' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"wsistore.encoders.{module}"), name)
+    home = "wsistore" if module == "torchvision_cure" else "wsistore.encoders"
+    value = getattr(importlib.import_module(f"{home}.{module}"), name)
     globals()[name] = value
     return value
 

@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from wsistore.encoders.entry import EncoderEntry
-from wsistore.encoders.torchvision_cure import ensure_torchvision
 from wsistore.errors import DependencyError
+from wsistore.torchvision_cure import ensure_torchvision
 
 _MODULE_OF = {
     "open_clip_torch": "open_clip",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wsistore.errors import DependencyError, SourceNotFoundError, UsageError
 from wsistore.tissue.segmenter import THUMBNAIL_MPP, Mask, Thumbnail, check_thumbnails
-from wsistore.tissue.torchvision_cure import cure_torchvision
+from wsistore.torchvision_cure import ensure_torchvision
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -128,7 +128,7 @@ class Sam2Segmenter:
     @functools.cached_property
     def _model(self) -> Any:
         try:
-            cure_torchvision()
+            ensure_torchvision()
             from transformers import Sam2Model
         except ImportError as error:
             raise DependencyError(

@@ -1,7 +1,7 @@
 """Make a torchvision without its compiled operators importable.
 
 With a CPU build of torch, the torchvision of PyPI fails at import, and timm, open_clip and
-the model classes of transformers with it. No encoder needs the operators that are
+the model classes of transformers with it. No model here needs the operators that are
 missing, so on exactly that failure their schemas are declared, without any kernel, and the
 import is repeated. Calling them (``nms``) still raises torchvision's own error.
 """
