@@ -58,3 +58,14 @@ def test_a_bucket_that_is_not_there_is_an_error(bucket: str) -> None:
 def test_a_local_path_is_no_place() -> None:
     with pytest.raises(UsageError, match="local path"):
         open_place("/tmp/x")
+
+
+def test_only_the_state_that_was_seen_is_replaced(bucket: str) -> None:
+    place = open_place(bucket)
+    first = place.put("k", b"1")
+    assert first is not None
+    assert place.replace("k", b"2", first)
+    assert not place.replace("k", b"3", first)  # somebody has written since
+    assert not place.replace("none", b"3", first)
+    assert place.get("k") == b"2"
+    assert place.get("none") is None

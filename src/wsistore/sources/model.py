@@ -155,6 +155,27 @@ class ObjectPlace(Folder):
             If it could not be written, or the server has no conditional writing.
         """
 
+    def replace(self, key: str, data: bytes, etag: str) -> bool:
+        """Write an object in place of one that has this ETag; return whether it was written.
+
+        Of several that read the same state of an object and change it, one writes.
+
+        Parameters
+        ----------
+        key : str
+            Relative path with ``/``; must not leave the root.
+        data : bytes
+            What to write.
+        etag : str
+            Of the object that is replaced; nothing is written in place of another one.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If it could not be written, or the server has no conditional writing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't write on conditions")
+
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are no error.

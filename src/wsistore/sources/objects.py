@@ -261,6 +261,10 @@ class ObjectFolder(ObjectPlace):
         """Write an object unless there is one of its key; see `ObjectPlace.create`."""
         return self._write(key, _create, check_key(key), data)
 
+    def replace(self, key: str, data: bytes, etag: str) -> bool:
+        """Write an object in place of one that has this ETag; see `ObjectPlace.replace`."""
+        return self._write(key, _replace, check_key(key), data, etag)
+
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; see `ObjectPlace.delete`."""
         import obstore
@@ -354,6 +358,17 @@ def _create(store: Any, key: str, data: bytes) -> bool:
     try:
         obstore.put(store, key, data, mode="create")
     except AlreadyExistsError:
+        return False
+    return True
+
+
+def _replace(store: Any, key: str, data: bytes, etag: str) -> bool:
+    import obstore
+    from obstore.exceptions import NotFoundError, PreconditionError
+
+    try:
+        obstore.put(store, key, data, mode={"e_tag": etag})
+    except (PreconditionError, NotFoundError):  # another one, or none, by now
         return False
     return True
 
