@@ -67,5 +67,8 @@ def test_only_the_state_that_was_seen_is_replaced(bucket: str) -> None:
     assert place.replace("k", b"2", first)
     assert not place.replace("k", b"3", first)  # somebody has written since
     assert not place.replace("none", b"3", first)
-    assert place.get("k") == b"2"
-    assert place.get("none") is None
+    again = place.get_tagged("k")
+    assert again is not None
+    assert again[0] == b"2"
+    assert again[1] != first
+    assert place.get_tagged("none") is None

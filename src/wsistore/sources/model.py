@@ -155,6 +155,16 @@ class ObjectPlace(Folder):
             If it could not be written, or the server has no conditional writing.
         """
 
+    def get_tagged(self, key: str) -> tuple[bytes, str | None] | None:
+        """Return all bytes of an object and their ETag, None where there is none.
+
+        Raises
+        ------
+        wsistore.errors.SourceError
+            If it can't be read.
+        """
+        raise NotImplementedError(f"{type(self).__name__} knows no ETags")
+
     def replace(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of one that has this ETag; return whether it was written.
 

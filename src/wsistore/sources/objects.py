@@ -261,6 +261,13 @@ class ObjectFolder(ObjectPlace):
         """Write an object unless there is one of its key; see `ObjectPlace.create`."""
         return self._write(key, _create, check_key(key), data)
 
+    def get_tagged(self, key: str) -> tuple[bytes, str | None] | None:
+        """Return all bytes of an object and their ETag; see `ObjectPlace.get_tagged`."""
+        try:
+            return self._bucket.call(f"{self.name}/{check_key(key)}", _get_tagged, key)
+        except SourceNotFoundError:
+            return None
+
     def replace(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of one that has this ETag; see `ObjectPlace.replace`."""
         return self._write(key, _replace, check_key(key), data, etag)
@@ -349,6 +356,13 @@ def _get_all(store: Any, key: str) -> bytes:
     import obstore
 
     return bytes(obstore.get(store, key).bytes())
+
+
+def _get_tagged(store: Any, key: str) -> tuple[bytes, str | None]:
+    import obstore
+
+    answer = obstore.get(store, key)
+    return bytes(answer.bytes()), answer.meta.get("e_tag")
 
 
 def _create(store: Any, key: str, data: bytes) -> bool:
