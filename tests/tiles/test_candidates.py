@@ -53,6 +53,17 @@ def test_patches_of_a_grid_need_no_padding(aperio, resolution, last):
     assert report.valid_fraction.tolist() == [1.0] * len(requests)
 
 
+@pytest.mark.parametrize("resolution", ["level:1", "7x", "1.3mpp"])
+@pytest.mark.parametrize("last", ["drop", "shift", "keep"])
+def test_a_grid_lies_where_a_plan_has_it(aperio, resolution, last):
+    path = aperio(size=(603, 403)).path
+    index = TileIndex.from_grids([path], 33, resolution, stride=19, last=last)
+    with wsistore.open_slide(path) as slide:
+        spec = wsistore.TileSpec(33, 19, resolution, edge=last)
+        plan = wsistore.plan_tiles(slide, spec)
+    assert corners(index, 0) == np.stack([plan.x, plan.y], axis=1).tolist()
+
+
 def test_shifted_patches_reach_the_last_whole_px(aperio):
     path = aperio(size=(603, 403)).path
     index = TileIndex.from_grids([path], 33, 1, last="shift")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +16,11 @@ from wsistore.errors import UsageError
 from wsistore.geometry import Size
 from wsistore.slides import Slide
 from wsistore.slides.resolving import ResolutionLike
-from wsistore.tiles.grids import Last, axis_starts
+from wsistore.tiles.grids import Last
 from wsistore.tiles.handles import SlideCache, default_cache
+from wsistore.tiles.lattice import axis_positions, tile_geometry
 from wsistore.tiles.model import SlideLike, as_size
+from wsistore.tiles.spec import TileSpec
 
 if TYPE_CHECKING:
     from wsistore.tissue import TissueMask
@@ -344,15 +345,10 @@ def _as_mask(mask: TissueMask | Pixels, slide: Slide) -> TissueMask:
 def _lattice(
     slide: Slide, patch: Size, resolution: ResolutionLike, step: Size, last: Last
 ) -> tuple[NDArray[np.int64], Size]:
-    """Return the corners of a grid and the size of a patch, both in level-0 px."""
-    found = slide.resolve(resolution)
-    zoom = found.downsample
-    footprint = Size(*(math.ceil(side * zoom - ROUNDING) for side in patch))
-    axes = []
-    for side, tile, stride in zip(slide.levels[found.level].size, footprint, step, strict=True):
-        # Sizes of levels are floors: only whole px of the resolution can be had unpadded.
-        whole = math.floor(side / found.factor + ROUNDING)
-        extent = max(1, math.ceil(whole * zoom - ROUNDING))
-        axes.append(axis_starts(extent, tile, max(1, round(stride * zoom)), last))
-    columns, rows = np.meshgrid(*axes)
-    return np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1), footprint
+    """Return the corners of a grid and the size of a patch, both in level-0 px.
+
+    They are where a plan of the same spec has its tiles.
+    """
+    geometry = tile_geometry(slide, TileSpec(patch, step, resolution))
+    columns, rows = np.meshgrid(*(axis_positions(geometry, axis, last) for axis in (0, 1)))
+    return np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1), geometry.size_level0
