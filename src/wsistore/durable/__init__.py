@@ -1,7 +1,7 @@
 """Crash-safe writing: whole files, whole folders, a ledger, and what became of the work.
 
-Public calls: `atomic_write`, `WorkFolder`, `Ledger`, `Outcome`, `exit_code`,
-`check_settings`, `write_error`, `free_bytes`.
+Public calls: `atomic_write`, `Work` (`WorkFolder`, `ObjectWork`), `Ledger`, `Outcome`,
+`exit_code`, `check_settings`, `write_error`, `free_bytes`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from wsistore.durable.atomic import TEMP_SUFFIX, atomic_write
 from wsistore.durable.failures import free_bytes, write_error
 from wsistore.durable.ledger import Ledger, LedgerScan
 from wsistore.durable.lock import FileLock
+from wsistore.durable.model import Objects, Work
+from wsistore.durable.objects import ObjectWork, clear_leftovers, plain_etag
 from wsistore.durable.outcome import Outcome, exit_code
 from wsistore.durable.settings import canonical, check_settings
 from wsistore.durable.work import WorkFolder
@@ -19,12 +21,17 @@ __all__ = [
     "FileLock",
     "Ledger",
     "LedgerScan",
+    "ObjectWork",
+    "Objects",
     "Outcome",
+    "Work",
     "WorkFolder",
     "atomic_write",
     "canonical",
     "check_settings",
+    "clear_leftovers",
     "exit_code",
     "free_bytes",
+    "plain_etag",
     "write_error",
 ]

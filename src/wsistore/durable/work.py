@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +28,7 @@ from wsistore.durable.atomic import atomic_write, sweep, sync_folder, sync_tree
 from wsistore.durable.failures import write_error
 from wsistore.durable.ledger import Ledger
 from wsistore.durable.lock import FileLock
+from wsistore.durable.model import Work
 from wsistore.durable.settings import canonical, check_settings
 from wsistore.errors import (
     StoreCorruptError,
@@ -38,7 +39,7 @@ from wsistore.errors import (
 )
 
 
-class WorkFolder:
+class WorkFolder(Work):
     """A folder that is made under another name, and gets its own when it is whole.
 
     Use it in a ``with`` statement, write below `path`, note finished parts in `ledger`,
@@ -146,6 +147,55 @@ class WorkFolder:
                 self._clear()
         finally:
             self._leave()
+
+    @property
+    def root(self) -> str:
+        """Path of the folder to write to."""
+        return str(self.path)
+
+    @property
+    def head(self) -> str:
+        """Path at which the documents given to `sketch` are found: `root`."""
+        return str(self.path)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return what the ledger holds, also of earlier runs."""
+        return self.ledger.entries()
+
+    def append(self, key: str, entry: Mapping[str, Any]) -> None:
+        """Note in the ledger that a part is finished; see `Work.append`."""
+        del key  # lines are told apart by what they hold
+        self.ledger.append(entry)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a small file below `path`, whole or not at all; folders are made.
+
+        Raises
+        ------
+        StoreWriteError
+            If the disk is full, or writing is not permitted.
+        """
+        path = self.path / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(error, path) from error
+        atomic_write(path, data)
+
+    def sketch(self, key: str, data: bytes) -> None:
+        """Write a document below `path`: nobody else looks there."""
+        self.write(key, data)
+
+    def listing(self) -> None:
+        """Return None: files are read to know whether they are whole."""
+
+    def finish(self, last: Mapping[str, bytes], known: Collection[str] = ()) -> bool:
+        """Write the last documents, and give the folder its name; see `commit`."""
+        del known  # nothing else lies in a folder of its own
+        for key, data in last.items():
+            self.write(key, data)
+        self.commit()
+        return True
 
     def commit(self, *, keep_ledger: str = "", sync: bool = False) -> None:
         """Give the folder its final name.
