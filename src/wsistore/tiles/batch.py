@@ -16,9 +16,11 @@ from wsistore.geometry import Resolution, Size
 from wsistore.slides.resolving import ResolutionLike, as_resolution
 from wsistore.tiles.emitting import emit
 from wsistore.tiles.engine import (
+    Fetched,
     Ledger,
     Policy,
     TileStore,
+    Unit,
     Work,
     lost_request,
     plan_window,
@@ -98,8 +100,9 @@ class BatchReader:
         requests: Sequence[NormalRequest],
         out: Pixels | None = None,
         store: TileStore | None = None,
+        fetched: Fetched | None = None,
     ) -> tuple[Pixels, BatchReport]:
-        """Read a batch; see `read_tiles`."""
+        """Read a batch; see `read_tiles`. `fetched` is what `fetching` has begun for it."""
         out = self._output(len(requests), out)
         ledger = Ledger(len(requests))
         valid = np.zeros(len(requests), np.float32)
@@ -107,7 +110,10 @@ class BatchReader:
         indirect: list[tuple[int, View]] = []
         for index, request in enumerate(requests):
             try:
-                view = self.view(request.slide, request.resolution)
+                if fetched is None:
+                    view = self.view(request.slide, request.resolution)
+                else:
+                    view = fetched.view(request)
             except WsistoreError as error:
                 if self.policy.on_bad_tile != "fill" or isinstance(error, UsageError):
                     raise
@@ -117,9 +123,9 @@ class BatchReader:
             straight = view.is_direct and self.layout == "nhwc"
             (direct if straight else indirect).append((index, view))
         if direct:
-            self._read_direct(requests, direct, out, valid, ledger, store)
+            self._read_direct(requests, direct, out, valid, ledger, store, fetched)
         for group in self._portions(indirect):
-            self._read_canvases(requests, group, out, valid, ledger, store)
+            self._read_canvases(requests, group, out, valid, ledger, store, fetched)
         return out, ledger.report(valid)
 
     def _output(self, count: int, out: Pixels | None) -> Pixels:
@@ -140,6 +146,7 @@ class BatchReader:
         valid: NDArray[np.float32],
         ledger: Ledger,
         store: TileStore | None,
+        fetched: Fetched | None,
     ) -> None:
         """Read patches whose pixels are a level's (or decoder's) own, into the output."""
         works: dict[int, Work] = {}
@@ -152,7 +159,7 @@ class BatchReader:
             if inside < area:
                 out[index] = self.policy.fill
             valid[index] = inside / area
-        self._run(list(works.values()), out, ledger, store)
+        self._run(list(works.values()), out, ledger, store, fetched)
         for index, _ in chosen:
             valid[index] -= ledger.lost_px[index] / area
 
@@ -164,6 +171,7 @@ class BatchReader:
         valid: NDArray[np.float32],
         ledger: Ledger,
         store: TileStore | None,
+        fetched: Fetched | None,
     ) -> None:
         """Read windows into canvases, then average or transpose them into the output."""
         window = self.window(chosen[0][1])
@@ -181,7 +189,7 @@ class BatchReader:
             if inside < area:
                 canvases[slot] = self.policy.fill
             valid[index] = _share_inside(requests[index], view, self.size)
-        self._run(list(works.values()), canvases, local, store)
+        self._run(list(works.values()), canvases, local, store, fetched)
         shrink = chosen[0][1].shrink
         targets = [out[index] for index, _ in chosen]
         jobs = [
@@ -219,18 +227,36 @@ class BatchReader:
         return portions
 
     def _run(
-        self, works: list[Work], canvases: Pixels, ledger: Ledger, store: TileStore | None
+        self,
+        works: list[Work],
+        canvases: Pixels,
+        ledger: Ledger,
+        store: TileStore | None,
+        fetched: Fetched | None,
     ) -> None:
-        units = split_units(works, self.threads)
-        self._map(lambda unit: run_unit(unit, canvases, self.policy, ledger, store), units)
+        if fetched is None:
+            units = split_units(works, self.threads)
+            self._map(lambda unit: run_unit(unit, canvases, self.policy, ledger, store), units)
+            return
 
-    def _map(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        if self.threads == 1 or len(items) < 2:
+        def run(unit: Unit) -> None:
+            try:
+                run_unit(unit, canvases, self.policy, ledger, store, fetched)
+            finally:
+                fetched.done(unit)
+
+        self._map(run, fetched.units(works))
+
+    def _map(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
+        if self.threads == 1 or (isinstance(items, Sequence) and len(items) < 2):
             for item in items:
                 function(item)
             return
-        futures = [_pool(self.threads).submit(function, item) for item in items]
+        pool = _pool(self.threads)
+        futures = []
         try:
+            for item in items:  # may wait for what comes in
+                futures.append(pool.submit(function, item))
             for future in futures:
                 future.result()
         finally:

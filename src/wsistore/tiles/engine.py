@@ -12,8 +12,9 @@ Four steps, each the cheapest that is right:
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,26 @@ class Unit:
 
     work: Work
     cells: tuple[Cell, ...]
+
+
+class Fetched(Protocol):
+    """Encoded tiles of a batch on their way from object storage; see `tiles.fetching`."""
+
+    def view(self, request: NormalRequest) -> View:
+        """Return the view of a request, or raise what kept its slide from being opened."""
+        ...
+
+    def units(self, works: Sequence[Work]) -> Iterator[Unit]:
+        """Yield the work in units as their tiles come in."""
+        ...
+
+    def blocks(self, view: View, cells: Sequence[Cell]) -> list[memoryview]:
+        """Return the bytes of encoded tiles, empty where one is missing; each once."""
+        ...
+
+    def done(self, unit: Unit) -> None:
+        """Let go of the bytes of a unit."""
+        ...
 
 
 class Ledger:
@@ -247,7 +268,12 @@ class Policy:
 
 
 def run_unit(
-    unit: Unit, canvases: Pixels, policy: Policy, ledger: Ledger, store: TileStore | None = None
+    unit: Unit,
+    canvases: Pixels,
+    policy: Policy,
+    ledger: Ledger,
+    store: TileStore | None = None,
+    fetched: Fetched | None = None,
 ) -> None:
     """Fetch and decode the tiles of a unit and put their pixels in place.
 
@@ -263,6 +289,8 @@ def run_unit(
         Gathers counts and faults.
     store : TileStore, optional
         Decoded tiles of a walk.
+    fetched : Fetched, optional
+        Where the bytes come from, if not straight from the tile table's files.
 
     Raises
     ------
@@ -277,7 +305,7 @@ def run_unit(
     cells = [c for c in unit.cells if store is None or not _from_store(unit, c, canvases, store)]
     if not cells:
         return
-    blocks = _fetch(table, cells, unit, policy, ledger, canvases)
+    blocks = _fetch(table, cells, unit, policy, ledger, canvases, fetched)
     decoded = 0
     for cell, block in blocks:
         uses = unit.work.uses[cell]
@@ -298,15 +326,21 @@ def _fetch(
     policy: Policy,
     ledger: Ledger,
     canvases: Pixels,
+    fetched: Fetched | None = None,
 ) -> list[tuple[Cell, memoryview]]:
     """Return the encoded tiles; one that can't be had is treated as damaged."""
     try:
-        return list(zip(cells, fetch_blocks(table, cells), strict=True))
+        blocks = (
+            fetch_blocks(table, cells) if fetched is None else fetched.blocks(unit.work.view, cells)
+        )
+        return list(zip(cells, blocks, strict=True))
     except WsistoreError as error:
         if not policy.forgives(error):
             raise
         if len(cells) > 1:  # one by one, so that the good ones are not lost with the bad one
-            single = (_fetch(table, [cell], unit, policy, ledger, canvases) for cell in cells)
+            single = (
+                _fetch(table, [cell], unit, policy, ledger, canvases, fetched) for cell in cells
+            )
             return [got for found in single for got in found]
         (cell,) = cells
         _forgive(error, unit.work.uses[cell], unit.work.view, cell, canvases, policy, ledger)
