@@ -20,7 +20,12 @@ from wsistore.errors import (
 )
 from wsistore.export import features_anndata
 from wsistore.export.feature_formats import FEATURE_FORMATS, check_format, read_features
-from wsistore.export.features_anndata import read_anndata, write_anndata, write_spatialdata
+from wsistore.export.features_anndata import (
+    read_anndata,
+    read_spatialdata,
+    write_anndata,
+    write_spatialdata,
+)
 from wsistore.export.features_parquet import read_features_parquet, write_features_parquet
 from wsistore.export.slide_features import ROWS_AT_ONCE, SlideFeatures
 from wsistore.export.store_features import import_features, stored_features
@@ -169,6 +174,17 @@ def test_spatialdata_is_written(data: SlideFeatures, tmp_path: Path) -> None:
     made = spatialdata.read_zarr(path)
     assert len(made.shapes["tiles"]) == len(data.plan)
     np.testing.assert_array_equal(made.tables["features"].X, data.features["resnet18"])
+    found = read_features(path)
+    assert found.plan == data.plan
+    np.testing.assert_array_equal(found.features["resnet18"][:], data.features["resnet18"])
+    spatialdata.SpatialData().write(tmp_path / "empty.zarr")
+    with pytest.raises(UsageError, match="not made by wsistore"):
+        read_spatialdata(tmp_path / "empty.zarr")
+    with pytest.raises(SourceNotFoundError):
+        read_spatialdata(tmp_path / "none.zarr")
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(StoreCorruptError, match="SpatialData"):
+        read_spatialdata(path)
 
 
 def test_a_missing_package_is_named(

@@ -8,7 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from wsistore.errors import SourceNotFoundError, UsageError
-from wsistore.export.features_anndata import read_anndata, write_anndata, write_spatialdata
+from wsistore.export.features_anndata import (
+    read_anndata,
+    read_spatialdata,
+    write_anndata,
+    write_spatialdata,
+)
 from wsistore.export.features_hdf5 import (
     read_features_h5,
     write_features_h5,
@@ -143,7 +148,7 @@ def check_format(name: str) -> str:
 
 
 def read_features(path: Path, slide: Slide | None = None) -> SlideFeatures:
-    """Read the features of a slide from a file: HDF5, Parquet or AnnData, by its content.
+    """Read the features of a slide: HDF5, Parquet or AnnData by content, SpatialData a folder.
 
     Raises
     ------
@@ -154,6 +159,8 @@ def read_features(path: Path, slide: Slide | None = None) -> SlideFeatures:
     wsistore.errors.StoreCorruptError
         If it is broken.
     """
+    if path.is_dir() and (path / "tables").is_dir():
+        return read_spatialdata(path)
     if not path.is_file():
         raise SourceNotFoundError(f"there is no file {path}")
     with path.open("rb") as file:

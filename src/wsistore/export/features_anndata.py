@@ -29,6 +29,9 @@ from wsistore.export.folders import made_folder
 from wsistore.export.slide_features import SlideFeatures
 
 UNS = "wsistore"
+_OF_SPATIALDATA = frozenset({"region", "instance"})
+"""Columns that tell a table of SpatialData which shapes its rows are of."""
+_TABLE = "features"
 
 
 def to_anndata(data: SlideFeatures, *, encoder: str | None = None) -> Any:
@@ -85,7 +88,9 @@ def from_anndata(made: Any, where: str = "the AnnData") -> SlideFeatures:
         document, name, facts = told["plan"], told["encoder"], told["facts"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(f"uns[{UNS!r}] of {where} is broken: {error!r}") from error
-    columns = {key: made.obs[key].to_numpy() for key in made.obs.columns}
+    columns = {
+        key: made.obs[key].to_numpy() for key in made.obs.columns if key not in _OF_SPATIALDATA
+    }
     plan = plan_from_document(document, columns, where)
     return SlideFeatures(plan, {name: np.asarray(made.X, np.float32)}, {name: facts})
 
@@ -181,7 +186,7 @@ def write_spatialdata(data: SlideFeatures, folder: Path, *, encoder: str | None 
         table, region="tiles", region_key="region", instance_key="instance"
     )
     whole = spatialdata.SpatialData(
-        shapes={"tiles": models.ShapesModel.parse(frame)}, tables={"features": parsed}
+        shapes={"tiles": models.ShapesModel.parse(frame)}, tables={_TABLE: parsed}
     )
     temporary = path.with_name(f".{os.urandom(8).hex()}{TEMP_SUFFIX}.zarr")
     try:
@@ -192,6 +197,32 @@ def write_spatialdata(data: SlideFeatures, folder: Path, *, encoder: str | None 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def read_spatialdata(path: Path) -> SlideFeatures:
+    """Read a store that `write_spatialdata` wrote.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such store.
+    StoreCorruptError
+        If it is broken.
+    UsageError
+        If wsistore did not write it.
+    DependencyError
+        If spatialdata is not installed.
+    """
+    spatialdata = _need("spatialdata")
+    if not path.is_dir():
+        raise SourceNotFoundError(f"there is no store {path}")
+    try:
+        whole = spatialdata.read_zarr(path, selection=("tables",))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise StoreCorruptError(f"{path} can't be read as SpatialData: {error}") from error
+    if _TABLE not in whole.tables:
+        raise UsageError(f"{path} was not made by wsistore: it has no table {_TABLE!r}")
+    return from_anndata(whole.tables[_TABLE], str(path))
 
 
 def _facts(data: SlideFeatures, name: str) -> Any:
