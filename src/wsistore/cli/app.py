@@ -16,6 +16,7 @@ from wsistore.cli.exporting import export, features
 from wsistore.cli.processing import embed, process
 from wsistore.cli.seedcommands import segment_and_get_coords
 from wsistore.cli.segmenting import segment
+from wsistore.cli.serving import serve
 from wsistore.cli.tiling import tile
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command()(process)
 app.command()(embed)
 app.command()(export)
 app.add_typer(features, name="features")
+app.command()(serve)
 app.command()(doctor)
 
 
