@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -14,6 +16,8 @@ from wsistore.sources import Folder, LocalSource, Source, is_url
 
 _REMOTE_SOURCES = 256
 """Objects of a remote store that stay opened, each a few hundred bytes."""
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 class Resource:
@@ -181,12 +185,20 @@ class LocalFiles(Contents):
     def find(self, key: str) -> Resource | None:
         """Return a file of the folder."""
         path = self._inside(key)
-        if path is None or not path.is_file():
+        if path is None:
+            return None
+        try:
+            found = path.stat()
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            found = None  # opening it will say what is wrong
+        if found is not None and not stat.S_ISREG(found.st_mode):
             return None
         try:
             source = LocalSource(path)
             found = path.stat()
-        except FileNotFoundError:  # removed since, which `SourceNotFoundError` is, too
+        except FileNotFoundError:  # removed since; `SourceNotFoundError` is one, too
             return None
         facts = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         return Resource(source, make_tag(*map(str, facts)))
@@ -200,10 +212,7 @@ class LocalFiles(Contents):
         """Do nothing: files are opened by request."""
 
     def _inside(self, key: str) -> Path | None:
-        try:
-            path = Path(os.path.realpath(self._root / key))
-        except OSError:  # a name that is too long
-            return None
+        path = Path(os.path.realpath(self._root / key))
         return path if path.is_relative_to(self._root) else None
 
 

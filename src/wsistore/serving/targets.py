@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -43,11 +44,10 @@ def parse_target(text: str) -> Target:
     path = text.partition("#")[0].partition("?")[0]
     if not path.startswith("/"):
         raise BadTargetError("the target of a request is a path that begins with /")
-    is_folder = path.endswith("/")
-    inner = path[1:-1] if is_folder and len(path) > 1 else path[1:]
-    if not inner:
+    if path == "/":
         return Target((), True)
-    return Target(tuple(_part(part) for part in inner.split("/")), is_folder)
+    parts = path[1:].removesuffix("/").split("/")
+    return Target(tuple(map(_part, parts)), path.endswith("/"))
 
 
 def _part(part: str) -> str:
@@ -62,7 +62,12 @@ def _part(part: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address to bind is one of this machine alone."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, which may resolve to anything
+        return False
 
 
 def host_is_ours(header: str, bound: str) -> bool:

@@ -43,8 +43,8 @@ def neuroglancer_state(slide: ServedSlide) -> dict[str, Any]:
     return {
         "dimensions": dimensions,
         "position": [slide.size.width / 2, slide.size.height / 2],
-        # Level-0 px per px of the screen, so that the longer side takes some 1000.
-        "crossSectionScale": max(slide.size) / 1000,
+        # Level-0 px per px of the screen, so that the longer side takes some 800.
+        "crossSectionScale": max(slide.size) / 800,
         "layers": [layer],
         "layout": "xy",
         "showAxisLines": False,
