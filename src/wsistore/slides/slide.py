@@ -166,6 +166,11 @@ class Slide:
         return tuple(self._bad)
 
     @property
+    def policy(self) -> Policy:
+        """What becomes of tiles without pixels; see `open_slide`."""
+        return self._policy
+
+    @property
     def opening(self) -> Opening | None:
         """How another process can open it; None where it was not made by `open_slide`."""
         return self._opening
