@@ -420,8 +420,8 @@ def test_calls_that_make_no_sense(tmp_path, make_plan):
     ]:
         with pytest.raises(UsageError, match=message):
             wsistore.embed(given, encoders, store, **options)
-    with pytest.raises(UsageError, match="local path"):
-        wsistore.embed(plan, NAME, "s3://bucket/c.zarr")
+    with pytest.raises(UsageError, match="whole bucket"):
+        wsistore.embed(plan, NAME, "s3://bucket")
     assert not store.exists()
 
 

@@ -409,8 +409,8 @@ def test_what_is_no_feature_store_is_refused(tmp_path, write_features):
     made = write_features(tmp_path, alone=True)
     with pytest.raises(StoreExistsError, match="single slide"):
         prepare_cohort(made.place.store)
-    with pytest.raises(UsageError, match="local path"):
-        SlidePlace.in_cohort("s3://bucket/c.zarr", "a")
+    with pytest.raises(UsageError, match="whole bucket"):
+        SlidePlace.in_cohort("s3://bucket/", "a")
     write_features(tmp_path / "c.zarr")
     with pytest.raises(SourceNotFoundError, match="no features of b"):
         open_features(tmp_path / "c.zarr", "b")

@@ -64,3 +64,8 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     if all(failed):
         return EXIT_NOTHING_DONE
     return EXIT_PART_FAILED if any(failed) else EXIT_ALL_DONE
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words: ``1 slide``, ``2 slides``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsistore.durable import FileLock, Ledger
 from wsistore.engine.unit_reading import Reading
 from wsistore.engine.units import UnitReceipt, UnitTask
 from wsistore.errors import StoreMismatchError, UsageError, WsistoreError
+from wsistore.features.checking import check_slide
+from wsistore.features.documents import read_info
 from wsistore.features.places import SlidePlace
+from wsistore.features.progress import OBJECTS, Progress, begin_work
 from wsistore.features.records import EncoderRecord, SlideInfo
 from wsistore.features.schema import unit_count
 from wsistore.features.verifying import open_planned
 from wsistore.features.writing import (
     UnitSummary,
     UnitWriter,
-    check_slide,
     discard_slide,
     finish_slide,
     prepare_slide,
-    read_info,
 )
 from wsistore.slides import Slide
 from wsistore.tiles.handles import default_cache
 from wsistore.tiles.lattice import tile_geometry
 from wsistore.tiles.model import SlideLike
 from wsistore.tiles.plan import TilePlan
-
-LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class SlideWork:
 
 @dataclass
 class SlideJob:
-    """A slide at hand; made by `begin_slide`, which holds the slide's lock.
+    """A slide at hand; made by `begin_slide`, which holds the lock of a local one.
 
     Parameters
     ----------
@@ -111,8 +108,7 @@ class SlideJob:
     kept: int
     redone: int
     encoders: tuple[str, ...]
-    _lock: FileLock
-    _ledger: Ledger
+    _progress: Progress
     _waiting: set[int] = field(default_factory=set)
     error: WsistoreError | None = None
     failed_tiles: int = 0
@@ -127,13 +123,13 @@ class SlideJob:
         return not self._waiting
 
     def note(self, task: UnitTask, receipt: UnitReceipt) -> None:
-        """Note in the ledger what a worker has written."""
+        """Note what a worker has written."""
         for name, summary in receipt.written:
-            self._ledger.append(_entry(self.info, name, task.unit, summary))
+            self._progress.note(_entry(self.info, name, task.unit, summary))
         self._waiting.discard(task.unit)
 
     def finish(self) -> SlideInfo:
-        """Say in the store that all is written, and throw the ledger away.
+        """Say in the store that all is written, and throw the notes away.
 
         Raises
         ------
@@ -143,13 +139,12 @@ class SlideJob:
         info = finish_slide(self.place, self.encoders)
         states = [info.encoders[name] for name in self.encoders]
         self.failed_tiles = max((state.failed_tiles for state in states), default=0)
-        self._ledger.close()
-        self._ledger.path.unlink(missing_ok=True)
+        self._progress.forget()
         return info
 
     def close(self) -> None:
-        """Free the slide's lock; what is in the ledger stays for the next run."""
-        _leave(self.place, self._lock, self._ledger)
+        """Free the slide's lock; what was noted stays for the next run."""
+        self._progress.close()
 
 
 @dataclass(frozen=True)
@@ -213,12 +208,10 @@ def begin_slide(work: SlideWork, place: SlidePlace, settings: JobSettings) -> Sl
         If the slide can't be opened, or the store can't be written.
     """
     slide = work.open()
-    lock = FileLock(place.work / "lock", str(place))
-    lock.acquire()
-    ledger = Ledger(place.work / LEDGER)
+    progress = begin_work(place)
     try:
         if settings.overwrite:
-            ledger.path.unlink(missing_ok=True)
+            progress.forget()
             discard_slide(place)
         info = prepare_slide(
             place,
@@ -229,10 +222,10 @@ def begin_slide(work: SlideWork, place: SlidePlace, settings: JobSettings) -> Sl
             unit_tiles=settings.unit_tiles,
         )
         wanted = [r.name for r in settings.encoders if not info.encoders[r.name].done]
-        kept, redone = _kept(place, info, ledger, wanted)
+        kept, redone = _kept(place, info, progress, wanted)
         tasks = list(_tasks(work, place, info, slide, kept, wanted, settings))
     except BaseException:
-        _leave(place, lock, ledger)
+        progress.close()
         raise
     return SlideJob(
         work=work,
@@ -242,17 +235,8 @@ def begin_slide(work: SlideWork, place: SlidePlace, settings: JobSettings) -> Sl
         kept=sum(len(units) for units in kept.values()),
         redone=redone,
         encoders=tuple(wanted),
-        _lock=lock,
-        _ledger=ledger,
+        _progress=progress,
     )
-
-
-def _leave(place: SlidePlace, lock: FileLock, ledger: Ledger) -> None:
-    ledger.close()
-    lock.release()
-    for folder in (place.work, place.work.parent):
-        with contextlib.suppress(OSError):  # not empty, or another run's by now
-            folder.rmdir()
 
 
 def _tasks(
@@ -280,12 +264,12 @@ def _tasks(
 
 
 def _kept(
-    place: SlidePlace, info: SlideInfo, ledger: Ledger, wanted: Sequence[str]
+    place: SlidePlace, info: SlideInfo, progress: Progress, wanted: Sequence[str]
 ) -> tuple[dict[str, set[int]], int]:
     """Return the units of each encoder that are noted and whole, and how many are not."""
     kept: dict[str, set[int]] = {name: set() for name in wanted}
     noted: dict[tuple[str, int], Any] = {}
-    for entry in ledger.entries():
+    for entry in progress.entries():
         name, unit = entry.get("encoder"), entry.get("unit")
         if name in kept and isinstance(unit, int):
             noted[name, unit] = entry
@@ -295,21 +279,39 @@ def _kept(
     redone = 0
     count = unit_count(info.tiles, info.unit_rows)
     for (name, unit), entry in noted.items():
-        found = writer.read(name, unit) if unit < count else None
-        if found is not None and _entry(info, name, unit, found) == entry:
+        if unit < count and _is_kept(entry, info, progress, writer):
             kept[name].add(unit)
         else:
             redone += 1
     return kept, redone
 
 
-def _entry(info: SlideInfo, encoder: str, unit: int, summary: UnitSummary) -> dict[str, Any]:
-    """Return what the ledger says of a unit; the same only for the same plan and encoder."""
+def _is_kept(
+    entry: Mapping[str, Any], info: SlideInfo, progress: Progress, writer: UnitWriter
+) -> bool:
+    """Return whether a unit was written for this plan and encoder, and is as it was written."""
+    name, unit = entry["encoder"], entry["unit"]
+    if any(entry.get(key) != value for key, value in _made_for(info, name, unit).items()):
+        return False
+    whole = progress.is_whole(entry)
+    if whole is not None:
+        return whole
+    found = writer.read(name, unit)
+    return found is not None and entry.get("checksum") == found.checksum
+
+
+def _made_for(info: SlideInfo, encoder: str, unit: int) -> dict[str, Any]:
     return {
         "encoder": encoder,
         "fingerprint": info.encoders[encoder].fingerprint,
         "plan": info.plan_id,
         "unit": unit,
-        "checksum": summary.checksum,
-        "failed_tiles": summary.failed_tiles,
     }
+
+
+def _entry(info: SlideInfo, encoder: str, unit: int, summary: UnitSummary) -> dict[str, Any]:
+    """Return what is noted of a unit; the same only for the same plan and encoder."""
+    told: dict[str, Any] = {"checksum": summary.checksum, "failed_tiles": summary.failed_tiles}
+    if summary.objects:
+        told[OBJECTS] = [list(written) for written in summary.objects]
+    return _made_for(info, encoder, unit) | told

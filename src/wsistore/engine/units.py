@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from wsistore.engine.seats import Seat, seat_of
 from wsistore.engine.unit_reading import PixelBatch, Reading, read_batches
 from wsistore.errors import StoreCorruptError, StoreUnfinishedError, WsistoreError
+from wsistore.features.documents import read_info
 from wsistore.features.places import READ_ERRORS, SlidePlace, open_group
 from wsistore.features.schema import TileStatus
-from wsistore.features.writing import UnitSummary, UnitWriter, read_info
+from wsistore.features.writing import UnitSummary, UnitWriter
 from wsistore.geometry import Resolution, Size
 from wsistore.slides import Slide
 from wsistore.slides.reopening import Opening, reopen

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.durable import FileLock
-from wsistore.errors import StoreCorruptError, StoreExistsError, UsageError
+from wsistore.errors import StoreCorruptError, StoreExistsError, UsageError, WsistoreError
 from wsistore.export.slide_features import Rows, SlideFeatures
 from wsistore.features import EncoderRecord, FeatureCohort, TileStatus
+from wsistore.features.documents import read_info
 from wsistore.features.places import READ_ERRORS, SlidePlace, absolute, open_group
+from wsistore.features.progress import begin_work
 from wsistore.features.reading import StoreLike
 from wsistore.features.schema import node_name, unit_count
 from wsistore.features.writing import (
@@ -22,7 +23,6 @@ from wsistore.features.writing import (
     finish_slide,
     prepare_cohort,
     prepare_slide,
-    read_info,
 )
 
 UNIT_TILES = 1024
@@ -48,6 +48,8 @@ class StoredRows:
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
         try:
             return np.asarray(self._array[rows], np.float32)
+        except WsistoreError:
+            raise
         except READ_ERRORS as error:
             raise StoreCorruptError(f"features of {self._where} can't be read: {error}") from error
 
@@ -141,10 +143,9 @@ def import_features(
     prepare_cohort(absolute(store))
     slide = name or data.name
     place = SlidePlace.in_cohort(store, slide)
-    lock = FileLock(place.work / "lock", str(place))
-    lock.acquire()
-    try:
+    with begin_work(place) as progress:
         if overwrite:
+            progress.forget()
             discard_slide(place)
         records = [_record(data, encoder) for encoder in data.features]
         info = prepare_slide(
@@ -162,11 +163,7 @@ def import_features(
             )
         _write(UnitWriter(place, info), data)
         finish_slide(place, list(data.features))
-    finally:
-        lock.release()
-        for folder in (place.work, place.work.parent):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        progress.forget()
     return place
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.errors import SourceNotFoundError, StoreCorruptError, UsageError
+from wsistore.durable.outcome import counted
+from wsistore.errors import SourceNotFoundError, StoreCorruptError, UsageError, WsistoreError
 from wsistore.features.places import READ_ERRORS, SlidePlace, open_group
 from wsistore.features.reading import (
     StoreLike,
@@ -19,6 +20,7 @@ from wsistore.features.reading import (
 )
 from wsistore.features.records import SlideInfo
 from wsistore.features.schema import TileStatus, node_name, status_name
+from wsistore.sources import redact
 from wsistore.tiles.plan import COLUMNS, TilePlan
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class FeatureCohort(Mapping[str, "xr.Dataset"]):
 
     Parameters
     ----------
-    store : path
+    store : path or URL
         Of a cohort, or a folder of stores of single slides.
     encoders : str or sequence of str, optional
         Which features; slides that lack one of them are left out. By default all that are
@@ -91,7 +93,10 @@ class FeatureCohort(Mapping[str, "xr.Dataset"]):
 
     def __repr__(self) -> str:
         tiles = sum(info.tiles for info in self.infos.values())
-        return f"<FeatureCohort {self.store!r}: {len(self)} slides, {tiles} tiles>"
+        return (
+            f"<FeatureCohort {redact(self.store)!r}: {counted(len(self), 'slide')}, "
+            f"{counted(tiles, 'tile')}>"
+        )
 
     # Choosing
 
@@ -128,7 +133,7 @@ class FeatureCohort(Mapping[str, "xr.Dataset"]):
         """
         if slide not in self._places:
             why = "unfinished or without" if slide in self.unfinished else "no"
-            raise SourceNotFoundError(f"{self.store} has {why} features of {slide}")
+            raise SourceNotFoundError(f"{redact(self.store)} has {why} features of {slide}")
         return self._places[slide]
 
     # Reading
@@ -200,5 +205,7 @@ class FeatureCohort(Mapping[str, "xr.Dataset"]):
         group: Any = open_group(place)
         try:
             return np.asarray(group[name][:])
+        except WsistoreError:
+            raise
         except READ_ERRORS as error:
             raise StoreCorruptError(f"array {name} of {place} can't be read: {error}") from error

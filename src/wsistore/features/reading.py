@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsistore.errors import DependencyError, SourceNotFoundError, StoreUnfinishedError, UsageError
+from wsistore.features.documents import read_info
 from wsistore.features.places import (
     DOCUMENT,
     SUFFIX,
     SlidePlace,
     absolute,
+    below,
     checked_attributes,
+    has_document,
+    objects_of,
     open_group,
     open_store,
 )
 from wsistore.features.records import SlideInfo
 from wsistore.features.schema import node_name, status_name
-from wsistore.features.writing import read_info
+from wsistore.sources import is_url, redact
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
     from wsistore.features.cohort import FeatureCohort
 
 StoreLike = str | os.PathLike[str]
+
+_READ_AT_ONCE = 16
+"""Documents of slides that are fetched together where each costs a request."""
 
 
 def open_features(
@@ -40,8 +48,9 @@ def open_features(
 
     Parameters
     ----------
-    store : path
-        Of a cohort, of a single slide, or a folder of stores of single slides.
+    store : path or URL
+        Of a cohort, of a single slide, or a folder of stores of single slides. Reading by
+        plain HTTP needs the name of a slide's own store: HTTP can't list.
     slide : str, optional
         Name of a slide of a cohort.
     encoders : str or sequence of str, optional
@@ -145,13 +154,28 @@ def kind_of(store: StoreLike) -> str:
         If it is none of these.
     """
     path = absolute(store)
-    folder = Path(path)
-    if not (folder / DOCUMENT).is_file():
-        if folder.is_dir() and any(folder.glob(f"*{SUFFIX}/{DOCUMENT}")):
-            return "folder"
-        raise SourceNotFoundError(f"there is no feature store at {path}")
     place = SlidePlace(path, "")
+    if not has_document(place):
+        if _single_stores(path):
+            return "folder"
+        raise SourceNotFoundError(f"there is no feature store at {place}")
     return str(checked_attributes(open_group(place), place)["kind"])
+
+
+def _single_stores(path: str) -> list[str]:
+    """Return the stores of single slides in a folder, ordered by their names.
+
+    Of those in a bucket, names alone are looked at: some may be under way.
+    """
+    if not is_url(path):
+        found = sorted(Path(path).glob(f"*{SUFFIX}/{DOCUMENT}"))
+        return [str(document.parent) for document in found]
+    names = objects_of(path).list_names()
+    return [
+        below(path, name[:-1])
+        for name in names
+        if name.endswith(f"{SUFFIX}/") and not name.startswith(".")
+    ]
 
 
 def find_slide(store: StoreLike, slide: str | None) -> SlidePlace:
@@ -169,11 +193,11 @@ def find_slide(store: StoreLike, slide: str | None) -> SlidePlace:
             raise SourceNotFoundError(f"{place} holds {read_info(place).name}, not {slide}")
         return place
     if slide is None:
-        raise UsageError(f"{os.fspath(store)} holds several slides; name one")
+        raise UsageError(f"{redact(store)} holds several slides; name one")
     make = SlidePlace.in_cohort if kind == "cohort" else SlidePlace.alone
     place = make(store, slide)
-    if not (place.path / DOCUMENT).is_file():
-        raise SourceNotFoundError(f"there are no features of {slide} in {os.fspath(store)}")
+    if not has_document(place):
+        raise SourceNotFoundError(f"there are no features of {slide} in {redact(store)}")
     return place
 
 
@@ -182,10 +206,13 @@ def slide_places(store: StoreLike) -> list[SlidePlace]:
     kind, path = kind_of(store), absolute(store)
     if kind == "slide":
         return [SlidePlace(path, "")]
-    if kind == "cohort":
-        found = sorted(document.parent.name for document in Path(path).glob(f"*/{DOCUMENT}"))
-        return [SlidePlace(path, name) for name in found]
-    return [SlidePlace(str(d.parent), "") for d in sorted(Path(path).glob(f"*{SUFFIX}/{DOCUMENT}"))]
+    if kind == "folder":
+        return [SlidePlace(found, "") for found in _single_stores(path)]
+    if is_url(path):
+        names = [name[:-1] for name in objects_of(path).list_names() if name.endswith("/")]
+    else:
+        names = sorted(document.parent.name for document in Path(path).glob(f"*/{DOCUMENT}"))
+    return [SlidePlace(path, name) for name in names]
 
 
 def list_features(store: StoreLike) -> list[SlideInfo]:
@@ -205,12 +232,24 @@ def list_features(store: StoreLike) -> list[SlideInfo]:
 
 def scan(store: StoreLike) -> list[tuple[SlidePlace, SlideInfo]]:
     """Return the places of slides and what is known of them; see `list_features`."""
-    found = []
-    for place in slide_places(store):
+    places = slide_places(store)
+    if not places or not places[0].is_remote:
+        told = [_told(place) for place in places]
+    else:
+        with ThreadPoolExecutor(_READ_AT_ONCE, "wsistore-scan") as pool:
+            told = list(pool.map(_told, places))
+    return [(place, info) for place, info in zip(places, told, strict=True) if info is not None]
+
+
+def _told(place: SlidePlace) -> SlideInfo | None:
+    """Return what is known of a slide; None where a run has only begun to prepare it."""
+    try:
         attributes = checked_attributes(open_group(place), place)
-        if "plan_id" in attributes:
-            found.append((place, SlideInfo.read(attributes, str(place))))
-    return found
+    except SourceNotFoundError:
+        if place.is_remote:  # its document comes after its columns
+            return None
+        raise
+    return SlideInfo.read(attributes, str(place)) if "plan_id" in attributes else None
 
 
 _RESUME = "Run it to its end, or pass allow_partial=True."

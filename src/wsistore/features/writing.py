@@ -3,7 +3,8 @@
 The order is what makes a store trustworthy. A group gets its full attributes only when its
 columns are written; arrays of an encoder are made empty; units are written each as one whole
 chunk of each array; and that an encoder is finished is said last, in one atomic write of the
-group's document. Whoever writes holds the lock of the slide.
+group's document. Whoever writes a local store holds the lock of the slide; of objects tells
+`wsistore.features.remote`.
 """
 
 from __future__ import annotations
@@ -11,31 +12,34 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.durable import check_settings, write_error
 from wsistore.errors import (
     SourceNotFoundError,
     StoreCorruptError,
     StoreExistsError,
-    StoreMismatchError,
     UsageError,
     WsistoreError,
 )
+from wsistore.features.checking import check_slide
+from wsistore.features.columns import check_columns, make_encoder, maker_in, write_columns
+from wsistore.features.documents import array_of, existing_info, read_info, stamp, writing
 from wsistore.features.places import (
     DOCUMENT,
     READ_ERRORS,
     SlidePlace,
     checked_attributes,
+    objects_of,
     open_group,
     open_store,
     sweep,
 )
+from wsistore.features.progress import receipt_objects
 from wsistore.features.records import (
     EncoderRecord,
     EncoderState,
@@ -43,18 +47,14 @@ from wsistore.features.records import (
     encoder_attributes,
     slide_attributes,
 )
+from wsistore.features.remote import change_states, discard_objects, prepare_objects
 from wsistore.features.schema import (
-    COLUMN_CHUNK,
     MARK,
     SCHEMA,
     STATUS,
-    TILE_DIM,
     TileStatus,
-    feature_chunks,
-    feature_dim,
     node_name,
     status_name,
-    unit_count,
     unit_rows,
     unit_slice,
 )
@@ -78,11 +78,14 @@ class UnitSummary:
         Of features, decoded.
     failed_tiles : int
         Tiles whose status is not `TileStatus.OK`.
+    objects : tuple of (str, int, str or None)
+        Key, size and ETag of each object that was written; empty of local stores.
     """
 
     checksum: int
     bytes: int
     failed_tiles: int
+    objects: tuple[tuple[str, int, str | None], ...] = ()
 
 
 def prepare_cohort(store: str, *, now: dt.datetime | None = None) -> None:
@@ -116,7 +119,7 @@ def prepare_cohort(store: str, *, now: dt.datetime | None = None) -> None:
         return
     if _has_strangers(place):
         raise StoreExistsError(f"{store} is there, and no feature store", hint="Choose another.")
-    told = {MARK: SCHEMA, "kind": "cohort", "created": _stamp(now)}
+    told = {MARK: SCHEMA, "kind": "cohort", "created": stamp(now)}
     # Another run may do so at the same time; its document says the same.
     with writing(place), contextlib.suppress(ContainsGroupError):
         zarr.create_group(open_store(store, read_only=False), zarr_format=3, attributes=told)
@@ -124,35 +127,14 @@ def prepare_cohort(store: str, *, now: dt.datetime | None = None) -> None:
 
 def _has_strangers(place: SlidePlace) -> bool:
     """Whether a place that had no document a moment ago holds what no feature store holds."""
+    if place.is_remote:
+        found = objects_of(place.store).list_names()
+        return bool(found) and DOCUMENT not in found
     if not place.path.is_dir():
         return place.path.exists()
     found = [path.name for path in place.path.iterdir()]
     unknown = any(name != DOCUMENT and not name.endswith(".partial") for name in found)
     return unknown and not (place.path / DOCUMENT).exists()
-
-
-def check_slide(
-    place: SlidePlace,
-    info: SlideInfo,
-    plan: TilePlan,
-    encoders: Sequence[EncoderRecord],
-    *,
-    fingerprint: str,
-) -> None:
-    """Check that what is there was made from this slide and plan, and by these encoders.
-
-    Encoders that are not there are none that differ. Nothing is written.
-
-    Raises
-    ------
-    wsistore.errors.StoreMismatchError
-        If it was made otherwise; the message names what differs.
-    """
-    _check_same(place, info, plan, fingerprint)
-    for record in encoders:
-        known = info.encoders.get(record.name)
-        if known is not None:
-            _check_encoder(place, known, record)
 
 
 def prepare_slide(
@@ -196,9 +178,13 @@ def prepare_slide(
     wsistore.errors.StoreWriteError
         If it can't be written.
     """
-    info = _existing(place)
+    rows = unit_rows(len(plan), unit_tiles)
+    check_columns(plan)
+    if place.is_remote:
+        return prepare_objects(place, plan, encoders, name=name, fingerprint=fingerprint, rows=rows)
+    info = existing_info(place)
     if info is None:
-        info = _create(place, plan, name=name, fingerprint=fingerprint, unit_tiles=unit_tiles)
+        info = _create(place, plan, name=name, fingerprint=fingerprint, rows=rows)
     else:
         check_slide(place, info, plan, encoders, fingerprint=fingerprint)
         with writing(place):
@@ -221,6 +207,9 @@ def discard_slide(place: SlidePlace) -> None:
     wsistore.errors.StoreWriteError
         If that is not permitted.
     """
+    if place.is_remote:
+        discard_objects(place)
+        return
     from zarr.core.sync import sync
 
     with writing(place):
@@ -243,7 +232,8 @@ class UnitWriter:
     def __init__(self, place: SlidePlace, info: SlideInfo) -> None:
         self.place = place
         self.info = info
-        self._group = open_group(place, read_only=False)
+        self._store = open_store(place.store, read_only=False)
+        self._group = open_group(place, read_only=False, store=self._store)
         self._arrays: dict[str, Any] = {}
 
     def rows(self, unit: int) -> slice:
@@ -293,7 +283,17 @@ class UnitWriter:
         with writing(self.place):
             self._array(node_name(encoder))[rows] = features
             self._array(status_name(encoder))[rows] = status
-        return summary(features, status)
+        return replace(summary(features, status), objects=self._written(encoder, unit))
+
+    def _written(self, encoder: str, unit: int) -> tuple[tuple[str, int, str | None], ...]:
+        if not self.place.is_remote:
+            return ()
+        from wsistore.features.object_store import ObjectStore
+
+        if not isinstance(self._store, ObjectStore):
+            return ()
+        keys = (f"{node_name(encoder)}/c/{unit}/0", f"{status_name(encoder)}/c/{unit}")
+        return receipt_objects(self._store.taken([self.place.key(key) for key in keys]))
 
     def read(self, encoder: str, unit: int) -> UnitSummary | None:
         """Return what the store holds of a unit; None where that can't be read."""
@@ -301,6 +301,8 @@ class UnitWriter:
         try:
             features = np.asarray(self._array(node_name(encoder))[rows])
             status = np.asarray(self._array(status_name(encoder))[rows])
+        except WsistoreError:
+            raise
         except READ_ERRORS:
             return None
         return summary(features, status)
@@ -331,75 +333,49 @@ def finish_slide(
     wsistore.errors.StoreWriteError
         If it can't be written.
     """
-    info = read_info(place)
     group = open_group(place, read_only=False)
+
+    def finish(info: SlideInfo) -> dict[str, EncoderState]:
+        states, worst = _finished_states(place, group, info, encoders, stamp(now))
+        with writing(place):
+            if info.tiles:
+                array_of(group, STATUS)[:] = worst
+        return states
+
+    if place.is_remote:
+        return change_states(place, finish)
+    info = read_info(place)
+    states = finish(info)
+    with writing(place):
+        group.update_attributes(encoder_attributes(states))
+    return replace(info, encoders=states)
+
+
+def _finished_states(
+    place: SlidePlace, group: zarr.Group, info: SlideInfo, encoders: Sequence[str], when: str
+) -> tuple[dict[str, EncoderState], NDArray[np.uint8]]:
+    """Return the states of encoders that have all tiles, and the worst code of each tile."""
     states = dict(info.encoders)
     worst = np.zeros(info.tiles, np.uint8)
     for name, state in info.encoders.items():
         if name not in encoders and not state.done:
             continue
-        codes = np.asarray(_array_of(group, status_name(name))[:])
+        codes = np.asarray(array_of(group, status_name(name))[:])
         if (codes == TileStatus.NOT_COMPUTED).any():
             first = int(np.flatnonzero(codes == TileStatus.NOT_COMPUTED)[0])
             raise StoreCorruptError(f"{place}: tile {first} of {name} was not computed")
         failed = int(np.count_nonzero(codes))
-        states[name] = replace(state, failed_tiles=failed, finished=state.finished or _stamp(now))
+        states[name] = replace(state, failed_tiles=failed, finished=state.finished or when)
         worst = np.maximum(worst, codes)
-    with writing(place):
-        if info.tiles:
-            _array_of(group, STATUS)[:] = worst
-        group.update_attributes(encoder_attributes(states))
-    return replace(info, encoders=states)
-
-
-def read_info(place: SlidePlace) -> SlideInfo:
-    """Return what the attributes of a slide's group say.
-
-    Raises
-    ------
-    wsistore.errors.SourceNotFoundError, wsistore.errors.UsageError
-        If there is none.
-    wsistore.errors.StoreCorruptError
-        If they are not whole.
-    """
-    attributes = checked_attributes(open_group(place), place)
-    if attributes.get("kind") != "slide":
-        raise UsageError(f"{place} is no slide of a feature store", hint="Name a slide of it.")
-    return SlideInfo.read(attributes, str(place))
-
-
-@contextlib.contextmanager
-def writing(place: SlidePlace) -> Iterator[None]:
-    """Tell failures of the operating system as errors of the store."""
-    try:
-        yield
-    except WsistoreError:
-        raise
-    except OSError as error:
-        raise write_error(error, place.path) from error
-
-
-def _existing(place: SlidePlace) -> SlideInfo | None:
-    """Return what is there; None where there is nothing, or a beginning without attributes."""
-    try:
-        attributes = checked_attributes(open_group(place), place)
-    except SourceNotFoundError:
-        return None
-    if attributes.get("kind") == "cohort":
-        raise StoreExistsError(f"{place} is a cohort, not a slide")
-    return SlideInfo.read(attributes, str(place)) if "plan_id" in attributes else None
+    return states, worst
 
 
 def _create(
-    place: SlidePlace, plan: TilePlan, *, name: str, fingerprint: str, unit_tiles: int
+    place: SlidePlace, plan: TilePlan, *, name: str, fingerprint: str, rows: int
 ) -> SlideInfo:
     import zarr
 
-    rows = unit_rows(len(plan), unit_tiles)
     attributes = slide_attributes(plan, name, fingerprint, rows, {})
-    for column in plan.extras:
-        if column == STATUS or node_name(column) != column:
-            raise UsageError(f"a column of a feature store can't be called {column!r}")
     with writing(place):
         group = zarr.create_group(
             open_store(place.store, read_only=False),
@@ -408,134 +384,18 @@ def _create(
             overwrite=True,  # what a killed run began, and nobody can have read
             attributes={MARK: SCHEMA, "kind": "slide", "done": False},
         )
-        for column, values in plan.columns.items():
-            _create_column(group, column, values)
-        _create_status(group, STATUS, len(plan), max(1, min(len(plan), COLUMN_CHUNK)))
-        created = {} if place.group else {"created": _stamp(None)}
+        write_columns(maker_in(group), plan)
+        created = {} if place.group else {"created": stamp()}
         group.update_attributes(attributes | created)
     return SlideInfo.read(attributes, str(place))
 
 
-def _create_column(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
-    text = values.dtype.kind == "U"
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype="string" if text else values.dtype,
-        chunks=(max(1, min(len(values), COLUMN_CHUNK)),),
-        fill_value=np.nan if values.dtype.kind == "f" else None,
-        compressors=_compressor(),
-        dimension_names=(TILE_DIM,),
-        attributes=_COLUMN_NOTES.get(name, {}),
-    )
-    if len(values):
-        array[:] = values.astype(object) if text else values
-
-
 def _create_encoder(place: SlidePlace, info: SlideInfo, record: EncoderRecord) -> None:
-    chunks, shards = feature_chunks(info.unit_rows, record.dim)
+    # In place of what a run made that was killed before it could say so.
     with writing(place):
-        group = open_group(place, read_only=False)
-        group.create_array(
-            record.variable,
-            shape=(info.tiles, record.dim),
-            dtype="float32",
-            chunks=chunks,
-            shards=shards,
-            fill_value=np.nan,
-            compressors=_compressor(),
-            dimension_names=(TILE_DIM, feature_dim(record.name)),
-            attributes=record.attributes(),
-            overwrite=True,  # made by a run that was killed before it could say so
-        )
-        _create_status(group, status_name(record.name), info.tiles, info.unit_rows)
-
-
-def _create_status(group: zarr.Group, name: str, tiles: int, chunk: int) -> None:
-    group.create_array(
-        name,
-        shape=(tiles,),
-        dtype="uint8",
-        chunks=(chunk,),
-        fill_value=int(TileStatus.NOT_COMPUTED),
-        compressors=_compressor(),
-        dimension_names=(TILE_DIM,),
-        attributes={
-            "flag_values": [int(code) for code in TileStatus],
-            "flag_meanings": " ".join(code.name.lower() for code in TileStatus),
-        },
-        overwrite=True,
-    )
-
-
-def _compressor() -> Any:
-    """Return zstd with a checksum: features hardly shrink, but damage is found."""
-    from zarr.codecs import ZstdCodec
-
-    return [ZstdCodec(level=1, checksum=True)]
-
-
-def _array_of(group: zarr.Group, name: str) -> Any:
-    try:
-        return group[name]
-    except READ_ERRORS as error:
-        raise StoreCorruptError(f"{group.store_path} lacks the array {name}: {error}") from error
+        make_encoder(maker_in(open_group(place, read_only=False)), info, record)
 
 
 def _put_attributes(place: SlidePlace, attributes: Mapping[str, Any]) -> None:
     with writing(place):
         open_group(place, read_only=False).update_attributes(dict(attributes))
-
-
-def _check_same(place: SlidePlace, info: SlideInfo, plan: TilePlan, fingerprint: str) -> None:
-    found = {"slide_fingerprint": info.fingerprint, "plan_id": info.plan_id, "tiles": info.tiles}
-    wanted = {"slide_fingerprint": fingerprint, "plan_id": plan.plan_id, "tiles": len(plan)}
-    if found != wanted:
-        found |= {"spec": info.provenance.get("spec"), "rules": info.provenance.get("rules")}
-        wanted |= {"spec": plan.provenance["spec"], "rules": plan.provenance["rules"]}
-    _check(place, found, wanted)
-    group = open_group(place)
-    for name, values in plan.extras.items():
-        if name not in group:
-            raise StoreMismatchError(f"{place} was made without the column {name}", hint=_HINT)
-        if not _equal(np.asarray(_array_of(group, name)[:]), values):
-            raise StoreMismatchError(f"{place} has other values in column {name}", hint=_HINT)
-
-
-def _equal(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    if wanted.dtype.kind == "U":
-        return bool(found.tolist() == wanted.tolist())
-    return bool(np.array_equal(found, wanted, equal_nan=wanted.dtype.kind == "f"))
-
-
-def _check_encoder(place: SlidePlace, known: EncoderState, record: EncoderRecord) -> None:
-    _check(
-        place,
-        {known.name: {"fingerprint": known.fingerprint, "dim": known.dim}},
-        {record.name: {"fingerprint": record.fingerprint, "dim": record.dim}},
-    )
-
-
-def _check(place: SlidePlace, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    try:
-        check_settings(found, wanted, name=str(place))
-    except StoreMismatchError as error:
-        raise StoreMismatchError(error.message, hint=_HINT) from None
-
-
-def _stamp(now: dt.datetime | None) -> str:
-    return (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).isoformat(timespec="seconds")
-
-
-def missing_units(info: SlideInfo, kept: set[int]) -> list[int]:
-    """Return the numbers of the units that are not among those kept."""
-    return [u for u in range(unit_count(info.tiles, info.unit_rows)) if u not in kept]
-
-
-_HINT = "Use what it was made with, another store, or overwrite it."
-_COLUMN_NOTES: dict[str, dict[str, Any]] = {
-    "x": {"units": "px", "long_name": "left edge of the tile in level-0 px"},
-    "y": {"units": "px", "long_name": "top edge of the tile in level-0 px"},
-    "tissue_ratio": {"long_name": "fraction of the tile's area that is tissue"},
-    "valid_fraction": {"long_name": "fraction of the tile's area that lies in the slide"},
-}
