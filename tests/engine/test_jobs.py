@@ -82,10 +82,23 @@ def test_file_that_is_not_there_is_told(folder):
         places(folder / "nothing.svs", folder / "out")
 
 
-@pytest.mark.parametrize("destination", ["s3://bucket/x.zarr", ""])
-def test_destination_must_be_local(folder, destination):
+@pytest.mark.parametrize(
+    ("destination", "store"),
+    [
+        ("s3://bucket/x.zarr", "s3://bucket/x.zarr"),
+        ("s3://bucket/x.zarr/", "s3://bucket/x.zarr"),
+        ("s3://bucket/out", "s3://bucket/out"),
+        ("s3://bucket/out/", "s3://bucket/out/a.ome.zarr"),
+        ("s3://bucket", "s3://bucket/a.ome.zarr"),
+    ],
+)
+def test_spelling_tells_what_a_remote_destination_is(folder, destination, store):
+    assert [place.store for place in places(folder / "in/a.svs", destination)] == [store]
+
+
+def test_destination_must_have_a_name(folder):
     with pytest.raises(UsageError, match="destination"):
-        places(folder / "in/a.svs", destination)
+        places(folder / "in/a.svs", "")
 
 
 def test_url_of_a_slide_is_named_by_its_last_part(tmp_path):

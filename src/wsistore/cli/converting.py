@@ -26,10 +26,11 @@ _OUT = "Output"
 @guarded
 def convert(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SRC...", help="Slides, stores or folders.")
+        list[str],
+        typer.Argument(metavar="SRC...", help="Slides, stores or folders; paths or URLs."),
     ],
     destination: Annotated[
-        str, typer.Argument(metavar="DST", help="The store; a folder for many slides.")
+        str, typer.Argument(metavar="DST", help="The store; a folder (ends with /) for many.")
     ],
     codec: Annotated[
         str,
@@ -111,7 +112,9 @@ def convert(
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(help="Threads or processes. Default: one a core.", rich_help_panel=_RUN),
+        typer.Option(
+            help="Threads or processes. Default: one a core; 8 if remote.", rich_help_panel=_RUN
+        ),
     ] = None,
     scheduler: Annotated[
         str,

@@ -221,6 +221,8 @@ def print_failures(report: ConvertReport) -> None:
 
 def _from_here(path: str) -> str:
     """Return a path as seen from the working folder, where it lies below it."""
+    if "://" in path:
+        return path
     below = os.path.relpath(path)
     return path if below.startswith(os.pardir) else below
 

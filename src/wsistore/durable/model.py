@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -88,16 +88,13 @@ class Work(ABC):
         """
 
     @abstractmethod
-    def finish(self, last: Mapping[str, bytes], known: Collection[str] = ()) -> bool:
+    def finish(self, last: Mapping[str, bytes]) -> bool:
         """Make it a store.
 
         Parameters
         ----------
         last : mapping of str to bytes
             The documents that do so, in the order in which they are written.
-        known : collection of str
-            Names of all other files of the store; where an old store is replaced, others
-            that lie there are removed.
 
         Returns
         -------

@@ -5,7 +5,7 @@ the making lies beside it::
 
     .NAME.partial/
     ├── settings.json   what the store is being made with and from; made create-only
-    ├── replaces        there where an old store is being replaced
+    ├── replaces        there while an old store is being removed
     ├── head/...        documents that would make it a store, for the run itself
     └── done/...        a receipt for each part that is finished
 
@@ -97,7 +97,6 @@ class ObjectWork(Work):
         self._overwrite = overwrite
         self._restart = restart
         self._roots = tuple(roots)
-        self._replaces = False
         self._active = False
         self._seen_at = 0.0
         self._watching = threading.Lock()
@@ -131,15 +130,12 @@ class ObjectWork(Work):
         """
         if self._restart:
             self._clear()
-        found = {info.key.removeprefix(f"{self._name}/") for info in self._tree(self._name)}
+        found = self.listing()
         self.resumed = self._begin(taken=bool(found))
-        roots = sorted(found.intersection(self._roots))
+        roots = not found.keys().isdisjoint(self._roots)
         if roots and not self._overwrite:
             raise self._taken()
-        if roots or (found and not self.resumed):
-            self._place.put(f"{self._partial}/replaces", b"")
-        self._replaces = self._place.get(f"{self._partial}/replaces") is not None
-        self._place.delete([f"{self._name}/{root}" for root in roots])
+        self._replace(anew=roots or bool(found and not self.resumed))
         self._threads = ThreadPoolExecutor(_AT_ONCE, "wsistore-receipt")
         self._active = True
         return self
@@ -157,8 +153,7 @@ class ObjectWork(Work):
         try:
             self._close(raising=error is None)
         finally:
-            begun_here = not self.resumed and not self._replaces
-            if begun_here and not any(True for _ in self._tree(f"{self._partial}/done")):
+            if not self.resumed and not any(True for _ in self._tree(f"{self._partial}/done")):
                 self._sweep()
 
     def entries(self) -> list[dict[str, Any]]:
@@ -203,8 +198,11 @@ class ObjectWork(Work):
             info.key[start:]: (info.size, plain_etag(info.etag)) for info in self._tree(self._name)
         }
 
-    def finish(self, last: Mapping[str, bytes], known: Collection[str] = ()) -> bool:
+    def finish(self, last: Mapping[str, bytes]) -> bool:
         """Make it a store: write the last documents, and remove what belongs to the making.
+
+        Of two or more documents the last one is that which is waited for: it is made
+        create-only.
 
         Raises
         ------
@@ -221,11 +219,6 @@ class ObjectWork(Work):
             raise UsageError(f"nothing makes {self.root} a store")
         self._close(raising=True)
         self._claim()
-        if self._replaces:
-            keep = {*known, *last}
-            self._place.delete(
-                [f"{self._name}/{key}" for key in sorted(self.listing()) if key not in keep]
-            )
         names = list(last)
         for key in names[:-1]:
             self._place.put(f"{self._name}/{key}", last[key])
@@ -260,6 +253,21 @@ class ObjectWork(Work):
             return False
         self._compare(data)
         return True
+
+    def _replace(self, *, anew: bool) -> None:
+        """Remove what had the name, or what is left of it where a kill came between.
+
+        Where a run with equal settings does so at the same time, parts of the other may
+        go: whoever finishes has to look whether all of its own are there.
+        """
+        mark = f"{self._partial}/replaces"
+        if anew:
+            self._place.put(mark, b"")
+        elif not self.resumed or self._place.get(mark) is None:
+            return
+        self._place.delete([f"{self._name}/{root}" for root in self._roots])
+        self._place.delete([info.key for info in self._tree(self._name)])
+        self._place.delete([mark])
 
     def _claim(self) -> None:
         """Make the settings unless they are there; raise if they are another's."""

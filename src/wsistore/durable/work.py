@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,9 +189,8 @@ class WorkFolder(Work):
     def listing(self) -> None:
         """Return None: files are read to know whether they are whole."""
 
-    def finish(self, last: Mapping[str, bytes], known: Collection[str] = ()) -> bool:
+    def finish(self, last: Mapping[str, bytes]) -> bool:
         """Write the last documents, and give the folder its name; see `commit`."""
-        del known  # nothing else lies in a folder of its own
         for key, data in last.items():
             self.write(key, data)
         self.commit()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wsistore.durable import Outcome, exit_code
 from wsistore.engine.jobs import PathLike, places
-from wsistore.engine.schedulers import Run, runner
+from wsistore.engine.schedulers import Run, cpu_count, runner
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.pyramid.conversion import SlideJob, SlideResult, convert_slide, plan_slide
 from wsistore.pyramid.events import Event, OnEvent, SlideFailed
@@ -21,9 +21,14 @@ from wsistore.pyramid.options import (
     NgffVersion,
 )
 from wsistore.pyramid.units import write_shard
+from wsistore.sources import is_url, redact
 
 if TYPE_CHECKING:
     from wsistore.pyramid.planning import ConversionPlan
+
+
+REMOTE_WORKERS = 8
+"""Threads by default where slides or stores are remote: they wait more than they work."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,12 @@ def convert(
     Parameters
     ----------
     sources : path or iterable of path
-        Slides, URLs of slides, stores, or folders of slides.
+        Slides, stores, or folders of slides, local or by URL. A URL that ends with ``/``
+        stands for all slides below it.
     destination : path
         The store where one file is named and this is no folder; else a folder in which
-        each slide gets ``<stem>.ome.zarr``.
+        each slide gets ``<stem>.ome.zarr``. A URL is a folder if it ends with ``/``; a
+        store in a bucket appears with its root document, which is written last.
     codec : str
         ``"auto"`` moves JPEG and JPEG 2000 tiles as they are and encodes others with
         zstd; ``"copy"``; or one to encode with: ``"zstd"``, ``"blosc"``, ``"gzip"``,
@@ -132,11 +139,14 @@ def convert(
     keep_tree : bool
         Whether those folders are made anew in the destination.
     overwrite : bool
-        Whether stores that exist are replaced.
+        Whether stores that exist are replaced. In a bucket, the old one is removed before
+        the new one is written.
     workers : int, optional
-        Threads or processes; by default one for each CPU.
+        Threads or processes; by default one for each CPU, and at least `REMOTE_WORKERS`
+        where something is remote.
     scheduler : str
-        ``"threads"``, ``"processes"``, or the address of a dask scheduler.
+        ``"threads"``, ``"processes"`` (spawned, so remote slides and stores go there as
+        well), or the address of a dask scheduler.
     dry_run : bool
         Whether to plan only: the report's `plans` tell what would be written.
     on_event : callable, optional
@@ -181,6 +191,8 @@ def convert(
     ]
     if dry_run:
         return _plan_all(jobs)
+    if workers is None and any(is_url(name) for job in jobs for name in (job.source, job.store)):
+        workers = max(cpu_count(), REMOTE_WORKERS)
     with runner(scheduler, workers) as run:
         return _convert_all(jobs, run, on_event or _ignore)
 
@@ -189,12 +201,12 @@ def _plan_all(jobs: Sequence[SlideJob]) -> ConvertReport:
     outcomes, plans, errors = [], {}, []
     for job in jobs:
         try:
-            plans[job.source] = plan_slide(job)
+            plans[redact(job.source)] = plan_slide(job)
         except WsistoreError as error:
             errors.append(error)
-            outcomes.append(Outcome(job.source, "failed", error.code, str(error)))
+            outcomes.append(Outcome(redact(job.source), "failed", error.code, str(error)))
         else:
-            outcomes.append(Outcome(job.source, "done", detail="planned, nothing written"))
+            outcomes.append(Outcome(redact(job.source), "done", detail="planned, nothing written"))
     return ConvertReport(tuple(outcomes), plans, tuple(errors))
 
 
@@ -204,18 +216,18 @@ def _convert_all(jobs: Sequence[SlideJob], run: Run, tell: OnEvent) -> ConvertRe
         try:
             result = convert_slide(job, partial(run, write_shard), tell)
         except WsistoreError as error:
-            tell(SlideFailed(job.source, job.store, error.code, str(error)))
+            tell(SlideFailed(redact(job.source), redact(job.store), error.code, str(error)))
             errors.append(error)
-            outcomes.append(Outcome(job.source, "failed", error.code, str(error)))
+            outcomes.append(Outcome(redact(job.source), "failed", error.code, str(error)))
         else:
-            outcomes.append(Outcome(job.source, result.status, detail=_detail(job, result)))
+            outcomes.append(Outcome(redact(job.source), result.status, detail=_detail(job, result)))
     return ConvertReport(tuple(outcomes), {}, tuple(errors))
 
 
 def _detail(job: SlideJob, result: SlideResult) -> str:
     if result.status == "skipped":
-        return f"{job.store} was finished before"
-    parts = [f"{job.store}: {result.size} bytes"]
+        return f"{redact(job.store)} was finished before"
+    parts = [f"{redact(job.store)}: {result.size} bytes"]
     if result.kept:
         parts.append(f"{result.kept} shards kept from an earlier run")
     if result.missing:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from wsistore.engine.jobs import SLIDE_SUFFIXES, STORE_SUFFIX
+from wsistore.engine.jobs import SLIDE_SUFFIXES, STORE_SUFFIX, no_slides
+from wsistore.engine.listing import is_prefix, slides_at, stem_source
 from wsistore.engine.walking import is_store, slides_below
 from wsistore.errors import SourceError, SourceNotFoundError, UsageError
-from wsistore.sources import is_url
+from wsistore.sources import is_url, redact
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"))
 """Plain images; they have no pixel size, so a run needs one for each of them."""
@@ -46,7 +47,8 @@ def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> Fou
     Parameters
     ----------
     path : path or URL
-        A slide, a store, or a folder of them. A file is tried whatever its extension.
+        A slide, a store, or a folder of them. A file is tried whatever its extension. A
+        URL that ends with ``/``, names a bucket or is no object stands for what is below.
     recursive : bool
         Whether folders within the folder are searched. Hidden ones are not.
 
@@ -61,7 +63,7 @@ def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> Fou
     """
     told = os.fspath(path)
     if is_url(told):
-        return FoundSlides((told,))
+        return _find_remote(told, recursive)
     place = Path(told)
     if not place.exists():
         raise SourceNotFoundError(f"there is no file or folder {told}")
@@ -72,18 +74,25 @@ def find_slides(path: str | os.PathLike[str], *, recursive: bool = False) -> Fou
     below = slides_below(place, recursive=recursive, suffixes=PLANNED_SUFFIXES)
     found = sorted(os.fspath(slide) for slide in below)
     if not found:
-        deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
-        raise UsageError(
-            f"there is no slide in the folder {told}",
-            hint=f"Slides are looked for by their extensions.{deeper}",
-        )
+        raise no_slides(told, recursive)
+    _check_stems(found)
+    return FoundSlides(tuple(found))
+
+
+def _find_remote(url: str, recursive: bool) -> FoundSlides:
+    if not is_prefix(url, PLANNED_SUFFIXES):
+        return FoundSlides((url,))
+    below = slides_at(url, recursive=recursive, suffixes=PLANNED_SUFFIXES)
+    found = sorted(slide for slide, _ in below)
+    if not found:
+        raise no_slides(redact(url), recursive)
     _check_stems(found)
     return FoundSlides(tuple(found))
 
 
 def stem_of(path: str) -> str:
     """Return the name of a slide's file or store without its extension."""
-    name = PurePosixPath(path.partition("?")[0].rstrip("/")).name
+    name = PurePosixPath(stem_source(path).rstrip("/")).name
     for suffix in _DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]

@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
+from wsistore.engine.listing import is_prefix, quoted, slides_at, stem_source
 from wsistore.engine.walking import is_plain_folder, is_store, slides_below
 from wsistore.errors import SourceNotFoundError, UsageError
-from wsistore.sources import is_url
+from wsistore.sources import is_url, redact
 
 STORE_SUFFIX = ".ome.zarr"
 _TIFFS = (".svs", ".tif", ".tiff", ".btf")
@@ -32,7 +34,7 @@ class Place:
     source : str
         Path or URL.
     store : str
-        Absolute path.
+        Absolute path, or URL.
     """
 
     source: str
@@ -53,12 +55,16 @@ def places(
     destination below a source folder is not searched for slides, and stores that a run
     would write are none of its sources.
 
+    A URL that ends with ``/``, names a bucket or is no object stands for all slides below
+    it. Of a destination only the spelling counts: ``s3://bucket/out/`` is a folder,
+    ``s3://bucket/out`` the store of one slide.
+
     Parameters
     ----------
     sources : path or iterable of path
-        Files, URLs, stores, and folders of slides.
+        Files, stores and folders of slides, local or by URL.
     destination : path
-        The store, or the folder for stores.
+        The store, or the folder for stores: a path or a URL.
     recursive : bool
         Whether folders within folders are searched.
     keep_tree : bool
@@ -78,30 +84,34 @@ def places(
     if not named:
         raise UsageError("no slide is named")
     target = os.fspath(destination)
-    if not target or is_url(target):
-        raise UsageError(
-            f"destination {target!r} is no local path",
-            hint="Write to a local disk, then copy the store to where it belongs.",
-        )
-    root = Path(os.path.abspath(target))  # noqa: PTH100 (keeps links)
+    if not target:
+        raise UsageError("an empty path names no destination")
+    root = target.rstrip("/") if is_url(target) else os.path.abspath(target)  # noqa: PTH100 (keeps links)
     names = [os.fspath(source) for source in named]
-    found = [pair for name in names for pair in _slides(name, recursive, root)]
-    one_file = len(names) == 1 and not is_plain_folder(names[0])
-    if one_file and not _means_folder(target):
-        return [Place(found[0][0], os.fspath(root))]
+    folders = {name for name in names if _is_folder(name)}
+    found = [
+        pair for name in names for pair in _slides(name, recursive, root, is_folder=name in folders)
+    ]
+    if len(names) == 1 and not folders and not _means_folder(target):
+        return [Place(found[0][0], root)]
     return _in_folder(found, root, names, keep_tree=keep_tree)
 
 
+def _is_folder(source: str) -> bool:
+    """Return whether a source is a folder of slides, or a prefix of a bucket."""
+    return is_plain_folder(source) or is_prefix(source, SLIDE_SUFFIXES)
+
+
 def _in_folder(
-    found: list[tuple[str, str]], root: Path, named: Collection[str], *, keep_tree: bool
+    found: list[tuple[str, str]], root: str, named: Collection[str], *, keep_tree: bool
 ) -> list[Place]:
     made = _places(found, root, keep_tree=keep_tree)
     # Where slides and stores share a folder, the results of the last run are no slides.
     results = {place.store for place in made}
-    made = [p for p in made if p.source in named or os.path.abspath(p.source) not in results]  # noqa: PTH100
+    made = [p for p in made if p.source in named or _absolute(p.source) not in results]
     if not made:
         raise UsageError(
-            f"{root} is both source and destination, and holds nothing but stores",
+            f"{redact(root)} is both source and destination, and holds nothing but stores",
             hint="Name another folder as destination.",
         )
     twice = _with_one_store(made)
@@ -116,9 +126,13 @@ def _in_folder(
     return made
 
 
-def _places(found: list[tuple[str, str]], root: Path, *, keep_tree: bool) -> list[Place]:
+def _absolute(source: str) -> str:
+    return source.rstrip("/") if is_url(source) else os.path.abspath(source)  # noqa: PTH100
+
+
+def _places(found: list[tuple[str, str]], root: str, *, keep_tree: bool) -> list[Place]:
     return [
-        Place(source, os.fspath(_store(root, source, folder if keep_tree else "")))
+        Place(source, _store(root, source, folder if keep_tree else ""))
         for source, folder in dict.fromkeys(found)
     ]
 
@@ -127,40 +141,47 @@ def _with_one_store(made: list[Place]) -> list[str]:
     """Return a line for each store that several slides would have."""
     by_store: defaultdict[str, list[str]] = defaultdict(list)
     for place in made:
-        by_store[place.store].append(place.source)
+        by_store[place.store].append(redact(place.source))
     return sorted(
         f"{Path(store).name}: {', '.join(who)}" for store, who in by_store.items() if len(who) > 1
     )
 
 
-def _store(root: Path, source: str, folder: str) -> Path:
-    return root / folder / f"{_stem(source)}{STORE_SUFFIX}"
+def _store(root: str, source: str, folder: str) -> str:
+    name = f"{_stem(source)}{STORE_SUFFIX}"
+    if is_url(root):
+        return "/".join(part for part in (root, quoted(folder), quoted(name)) if part)
+    return os.fspath(Path(root, folder, name))
 
 
 def _stem(source: str) -> str:
-    name = PurePosixPath(source.partition("?")[0].rstrip("/")).name
+    name = PurePosixPath(stem_source(source).rstrip("/")).name
     for suffix in _DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return PurePosixPath(name).stem
 
 
-def _slides(source: str, recursive: bool, root: Path) -> Iterator[tuple[str, str]]:
+def _slides(
+    source: str, recursive: bool, root: str, *, is_folder: bool
+) -> Iterator[tuple[str, str]]:
     """Yield (slide, folder below the named one) for each slide that a source names."""
     if is_url(source):
-        yield source, ""
+        if is_folder:
+            yield from _listed(source, recursive, root)
+        else:
+            yield source, ""
         return
     if is_plain_folder(source):
         found = slides_below(
-            Path(source), recursive=recursive, suffixes=SLIDE_SUFFIXES, leave_out=root
+            Path(source),
+            recursive=recursive,
+            suffixes=SLIDE_SUFFIXES,
+            leave_out=None if is_url(root) else Path(root),
         )
         slides = sorted(found)
         if not slides:
-            deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
-            raise UsageError(
-                f"there is no slide in the folder {source}",
-                hint=f"Slides are looked for by their extensions.{deeper}",
-            )
+            raise no_slides(source, recursive)
         for slide in slides:
             below = slide.parent.relative_to(source)
             yield os.fspath(slide), "" if below == Path() else os.fspath(below)
@@ -168,6 +189,22 @@ def _slides(source: str, recursive: bool, root: Path) -> Iterator[tuple[str, str
     if _is_absent(source):
         raise SourceNotFoundError(f"there is no file {source}")
     yield source, ""
+
+
+def _listed(url: str, recursive: bool, root: str) -> Iterator[tuple[str, str]]:
+    found = sorted(slides_at(url, recursive=recursive, suffixes=SLIDE_SUFFIXES, leave_out=root))
+    if not found:
+        raise no_slides(redact(url), recursive)
+    yield from found
+
+
+def no_slides(folder: str, recursive: bool) -> UsageError:
+    """Return the error of a folder without slides."""
+    deeper = "" if recursive else " Look into its folders with recursive (--recursive)."
+    return UsageError(
+        f"there is no slide in the folder {folder}",
+        hint=f"Slides are looked for by their extensions.{deeper}",
+    )
 
 
 def _is_absent(path: str) -> bool:
@@ -182,5 +219,7 @@ def _is_absent(path: str) -> bool:
 
 def _means_folder(target: str) -> bool:
     """Return whether a destination is a folder, or is written like one that is to be made."""
-    ends_like_one = target.endswith(os.sep) and not target.rstrip(os.sep).endswith(".zarr")
+    ends_like_one = target.endswith("/") and not target.rstrip("/").endswith(".zarr")
+    if is_url(target):
+        return ends_like_one or not urlsplit(target).path.strip("/")
     return is_plain_folder(target) or (ends_like_one and not is_store(target))

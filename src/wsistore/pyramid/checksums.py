@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.shardfile import ShardSum, read_regular
+from wsistore.sources import is_url, open_folder, redact
 
 VERSION = 1
 
@@ -57,25 +57,33 @@ def file_sums(documents: Mapping[str, bytes]) -> dict[str, ShardSum]:
 
 
 def read_checksums(root: str | os.PathLike[str]) -> Checksums | None:
-    """Return the checksum document of a store, None where it has none.
+    """Return the checksum document of a store, local or not; None where it has none.
 
     Raises
     ------
     wsistore.errors.StoreCorruptError
         If it is not what was written.
+    wsistore.errors.SourceError
+        If an object can't be had.
     """
-    path = Path(root) / CHECKSUMS
+    path = f"{redact(root).rstrip('/')}/{CHECKSUMS}"
+    data = open_folder(root).get(CHECKSUMS) if is_url(root) else _file_bytes(path)
+    if data is None:
+        return None
     try:
-        data = read_regular(path)
+        return _parse(data)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreCorruptError(f"{path} is not what was written: {error}") from error
+
+
+def _file_bytes(path: str) -> bytes | None:
+    try:
+        return read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
         raise StoreCorruptError(f"{path} can't be read: {said}") from error
-    try:
-        return _parse(data)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreCorruptError(f"{path} is not what was written: {error}") from error
 
 
 def _parse(data: bytes) -> Checksums:

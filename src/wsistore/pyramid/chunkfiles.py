@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from wsistore.codecs import crc32c
 from wsistore.errors import StoreCorruptError
 from wsistore.geometry import Box
 from wsistore.pyramid.layout import CRC_BYTES
-from wsistore.pyramid.shardfile import Chunk, ShardSum, read_regular, write_in_folders
+from wsistore.pyramid.shardfile import (
+    Chunk,
+    ShardSum,
+    Write,
+    read_regular,
+    write_in_folders,
+)
+
+ReadChunk = Callable[[str], bytes | None]
+"""``read(name)`` returns a chunk, None where there is none."""
 
 
-def write_chunk_files(folder: str, block: Box, columns: int, chunks: Iterable[Chunk]) -> ShardSum:
+def write_chunk_files(
+    folder: str,
+    block: Box,
+    columns: int,
+    chunks: Iterable[Chunk],
+    write: Write = write_in_folders,
+) -> ShardSum:
     """Write each chunk of a block as ``folder/row/column``, whole or not at all.
 
     Parameters
@@ -25,6 +40,8 @@ def write_chunk_files(folder: str, block: Box, columns: int, chunks: Iterable[Ch
         Columns that slots count by: those of a whole block.
     chunks : iterable of Chunk
         In ascending order of their slots.
+    write : callable
+        What writes them; by default to a disk.
 
     Raises
     ------
@@ -35,12 +52,34 @@ def write_chunk_files(folder: str, block: Box, columns: int, chunks: Iterable[Ch
     for slot, pieces, crc in chunks:
         row, column = divmod(slot, columns)
         name = f"{block.y + row}/{block.x + column}"
-        write_in_folders(f"{folder}/{name}", pieces)
+        write(f"{folder}/{name}", pieces)
         total.add(name, sum(map(len, pieces)), crc)
     return total.sum()
 
 
-def check_chunk_files(folder: str, block: Box) -> ShardSum:
+def chunk_names(folder: str, block: Box) -> Iterator[str]:
+    """Yield the names that the chunks of a block may have, ``folder/row/column``."""
+    return (f"{folder}/{name}" for name in _names(block))
+
+
+def read_chunk_file(path: str) -> bytes | None:
+    """Return a chunk, None where there is none.
+
+    Raises
+    ------
+    wsistore.errors.StoreCorruptError
+        If it can't be read.
+    """
+    try:
+        return read_regular(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        said = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreCorruptError(f"chunk {path} can't be read: {said}") from error
+
+
+def check_chunk_files(folder: str, block: Box, read: ReadChunk = read_chunk_file) -> ShardSum:
     """Read all chunk files of a block, and sum them up as `write_chunk_files` did.
 
     Zarr v2 chunks carry no checksum, so only the sum of the block can tell that a chunk
@@ -52,6 +91,8 @@ def check_chunk_files(folder: str, block: Box) -> ShardSum:
         Folder of the plane.
     block : Box
         Columns and rows of chunks of the level.
+    read : callable
+        What reads them; by default from a disk.
 
     Raises
     ------
@@ -60,14 +101,9 @@ def check_chunk_files(folder: str, block: Box) -> ShardSum:
     """
     total = _Total()
     for name in _names(block):
-        try:
-            data = read_regular(f"{folder}/{name}")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            said = os.strerror(error.errno) if error.errno else str(error)
-            raise StoreCorruptError(f"chunk {folder}/{name} can't be read: {said}") from error
-        total.add(name, len(data), crc32c(data))
+        data = read(f"{folder}/{name}")
+        if data is not None:
+            total.add(name, len(data), crc32c(data))
     return total.sum()
 
 

@@ -7,13 +7,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.durable import WorkFolder, check_settings
+from wsistore.durable import ObjectWork, Work, WorkFolder, check_settings, clear_leftovers
 from wsistore.errors import (
     SlideError,
     StoreCorruptError,
@@ -21,7 +20,6 @@ from wsistore.errors import (
     StoreMismatchError,
     StoreWriteError,
     TileError,
-    UsageError,
 )
 from wsistore.pyramid.checksums import Checksums, file_sums, read_checksums
 from wsistore.pyramid.documents import (
@@ -37,21 +35,21 @@ from wsistore.pyramid.events import (
     SlideResumed,
     SlideStarted,
 )
-from wsistore.pyramid.groups import ROOT_DOCUMENTS
+from wsistore.pyramid.naming import check_names, is_group
 from wsistore.pyramid.ngff import CHECKSUMS
+from wsistore.pyramid.objectfiles import Listing, split_store
 from wsistore.pyramid.options import ConversionOptions
 from wsistore.pyramid.planning import ConversionPlan, plan_conversion
-from wsistore.pyramid.shardfile import write_in_folders
 from wsistore.pyramid.units import (
     ShardReceipt,
     ShardTask,
     SlideRef,
     check_unit,
+    is_unit_listed,
     slide_of,
 )
 from wsistore.slides import Slide
-from wsistore.sources import is_url
-from wsistore.sources.names import local_path
+from wsistore.sources import is_url, open_place, redact
 
 LAYOUT = 1
 """Version of what equal settings write; another one does not resume this one's work."""
@@ -69,7 +67,7 @@ class SlideJob:
     source : str
         Path or URL of the slide.
     store : str
-        Final name of the store.
+        Final name of the store: path or URL.
     options : ConversionOptions
         What is asked for.
     mpp : float, (float, float) or None
@@ -119,7 +117,7 @@ def plan_slide(job: SlideJob) -> ConversionPlan:
     wsistore.errors.WsistoreError
         If the slide can't be opened, or not be converted so.
     """
-    _check_names(job)
+    check_names(job.source, job.store, overwrite=job.overwrite)
     return plan_conversion(slide_of(_reference(job)), job.options)
 
 
@@ -150,64 +148,42 @@ def convert_slide(job: SlideJob, run: RunTasks, tell: OnEvent) -> SlideResult:
     wsistore.errors.StoreWriteError
         If the disk is full, or writing is not permitted.
     """
-    _check_names(job)
+    check_names(job.source, job.store, overwrite=job.overwrite)
     reference = _reference(job)
     slide = slide_of(reference)
     plan = plan_conversion(slide, job.options)
     settings = _settings(job, slide)
     finished = None if job.overwrite else _finished(job.store, settings)
     if finished is not None:
-        size = sum(shard.size for shard in finished.shards.values())
-        tell(SlideFinished(job.source, job.store, True, size, 0, 0))
-        return SlideResult("skipped", size)
+        return _skip(job, finished, settings, tell)
+    try:
+        work = _begin(job, settings)
+    except StoreExistsError:
+        # Another run may have come to its end just now.
+        finished = None if job.overwrite else _finished(job.store, settings)
+        if finished is None:
+            raise
+        return _skip(job, finished, settings, tell)
     with ExitStack() as stack:
-        work = _work_folder(job, settings)
         stack.push(work)
         writing = _Writing(job, plan, slide, reference, work, tell)
         return writing.finish(writing.write_shards(run), settings)
 
 
+def _skip(
+    job: SlideJob, finished: Checksums, settings: dict[str, Any], tell: OnEvent
+) -> SlideResult:
+    """Tell that a store was finished before, and clear up behind the run that did so."""
+    if is_url(job.store):
+        parent, name = split_store(job.store)
+        clear_leftovers(open_place(parent), name, settings)
+    size = sum(shard.size for shard in finished.shards.values())
+    tell(SlideFinished(redact(job.source), redact(job.store), True, size, 0, 0))
+    return SlideResult("skipped", size)
+
+
 def _reference(job: SlideJob) -> SlideRef:
     return SlideRef(job.source, job.mpp, job.magnification, epoch=_epoch())
-
-
-def _check_names(job: SlideJob) -> None:
-    """Refuse to write what would replace the slide, or lie within a finished store.
-
-    Raises
-    ------
-    UsageError
-        If the store has the slide's name, or lies within it, or it within the store.
-    StoreExistsError
-        If what is to be overwritten is no store, or the store would lie within another.
-    """
-    store = os.path.realpath(job.store)
-    if not is_url(job.source):
-        source = os.path.realpath(local_path(job.source))
-        if _is_within(store, source) or _is_within(source, store):
-            raise UsageError(
-                f"{job.source} and its store {job.store} are in one place",
-                hint="Give the store another name than the slide's.",
-            )
-    if job.overwrite and os.path.lexists(job.store) and not _is_group(store):
-        raise StoreExistsError(
-            f"{job.store} exists, and is no store: it is not overwritten",
-            hint="Move it away, or choose another name.",
-        )
-    for folder in Path(store).parents:
-        if os.path.lexists(folder / CHECKSUMS):
-            raise StoreExistsError(
-                f"{job.store} lies within the finished store {folder}",
-                hint="Write it beside that one: a finished store must stay as it is.",
-            )
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _is_group(path: str) -> bool:
-    return any(os.path.lexists(f"{path}/{name}") for name in ROOT_DOCUMENTS)
 
 
 def _epoch() -> int:
@@ -237,16 +213,18 @@ def _finished(store: str, settings: dict[str, Any]) -> Checksums | None:
     StoreMismatchError
         If it was made otherwise, or from another slide.
     """
-    if not os.path.lexists(store):
+    group = is_group(store)
+    # What lies at a URL without being a store may be one that is being made.
+    if not group and (is_url(store) or not os.path.lexists(store)):
         return None
     found = read_checksums(store)
     if found is None:
         raise StoreExistsError(
-            f"{store} exists, and is no store that wsistore made",
-            hint=f"Choose another name{', or have it overwritten' if _is_group(store) else ''}.",
+            f"{redact(store)} exists, and is no store that wsistore made",
+            hint=f"Choose another name{', or have it overwritten' if group else ''}.",
         )
     try:
-        check_settings(found.settings, settings, name=store)
+        check_settings(found.settings, settings, name=redact(store))
     except StoreMismatchError as error:
         raise StoreMismatchError(
             error.message, hint="Choose another name, or have it overwritten."
@@ -254,14 +232,22 @@ def _finished(store: str, settings: dict[str, Any]) -> Checksums | None:
     return found
 
 
-def _work_folder(job: SlideJob, settings: dict[str, Any]) -> WorkFolder:
-    """Return the entered work folder; where overwriting, other unfinished work goes."""
+def _begin(job: SlideJob, settings: dict[str, Any]) -> Work:
+    """Return the entered work; where overwriting, other unfinished work goes."""
     try:
-        return WorkFolder(job.store, settings, overwrite=job.overwrite).__enter__()
+        return _work(job, settings).__enter__()
     except (StoreMismatchError, StoreCorruptError):
         if not job.overwrite:
             raise
-    return WorkFolder(job.store, settings, overwrite=True, restart=True).__enter__()
+    return _work(job, settings, restart=True).__enter__()
+
+
+def _work(job: SlideJob, settings: dict[str, Any], *, restart: bool = False) -> Work:
+    if not is_url(job.store):
+        return WorkFolder(job.store, settings, overwrite=job.overwrite, restart=restart)
+    parent, name = split_store(job.store)
+    place = open_place(parent)
+    return ObjectWork(place, name, settings, overwrite=job.overwrite, restart=restart)
 
 
 class _Writing:
@@ -273,10 +259,11 @@ class _Writing:
         plan: ConversionPlan,
         slide: Slide,
         reference: SlideRef,
-        work: WorkFolder,
+        work: Work,
         tell: OnEvent,
     ) -> None:
         self._job = job
+        self._name = redact(job.source)
         self._plan = plan
         self._slide = slide
         self._source = SlideRef(
@@ -287,23 +274,28 @@ class _Writing:
             reference.epoch,
         )
         self._work = work
-        self._root = str(work.path)
+        self._root, self._head = work.root, work.head
+        if is_url(job.store):  # as it was given, so that its quoting stays right
+            self._root = job.store.rstrip("/")
+            folder, _, name = self._root.rpartition("/")
+            self._head = f"{folder}/.{name}.partial/head"
         self._tell = tell
         self._kept = 0
 
     def write_shards(self, run: RunTasks) -> list[ShardReceipt]:
         """Write all shards that an earlier run has not left; return the receipts of all."""
         self._write(level_documents(self._plan))
-        self._write(root_documents(self._plan, self._slide, self._job.options))
-        tell, job = self._tell, self._job
-        tell(SlideStarted(job.source, job.store, self._plan, self._plan.shard_count))
+        for name, data in root_documents(self._plan, self._slide, self._job.options).items():
+            self._work.sketch(name, data)
+        tell, store = self._tell, redact(self._job.store)
+        tell(SlideStarted(self._name, store, self._plan, self._plan.shard_count))
         receipts = self._keep()
         for tasks in self._phases():
             left = [task for task in tasks if task.key not in receipts]
             for receipt in run(left) if left else ():
-                self._work.ledger.append(receipt.entry())
+                self._work.append(receipt.key, receipt.entry())
                 receipts[receipt.key] = receipt
-                tell(_done(job.source, receipt))
+                tell(_done(self._name, receipt))
             _check_complete(tasks, receipts)
         return [receipts[key] for key in sorted(receipts)]
 
@@ -322,7 +314,7 @@ class _Writing:
         slide = self._source
         if level.pixels == "store":
             # Opened anew for each level, since the one before is only now whole.
-            slide = SlideRef(self._root, epoch=_epoch(), unfinished=True)
+            slide = SlideRef(self._root, epoch=_epoch(), unfinished=True, head=self._head)
         for row, column in level.shards():
             yield ShardTask(
                 slide,
@@ -336,19 +328,20 @@ class _Writing:
 
     def _keep(self) -> dict[str, ShardReceipt]:
         """Return receipts of the earlier run whose shards are still whole."""
-        entries = self._work.ledger.entries()
+        entries = self._work.entries()
         if not entries:
             return {}
+        listing = self._work.listing()
         tasks = {task.key: task for phase in self._phases() for task in phase}
         noted = {entry["key"]: ShardReceipt.of(entry) for entry in entries}
         kept = {
             key: receipt
             for key, receipt in noted.items()
-            if key in tasks and _is_whole(tasks[key], receipt)
+            if key in tasks and _is_whole(tasks[key], receipt, listing)
         }
         self._kept = len(kept)
         kept_bytes = sum(receipt.size for receipt in kept.values())
-        self._tell(SlideResumed(self._job.source, len(kept), kept_bytes, len(noted) - len(kept)))
+        self._tell(SlideResumed(self._name, len(kept), kept_bytes, len(noted) - len(kept)))
         return kept
 
     def finish(self, receipts: list[ShardReceipt], settings: dict[str, Any]) -> SlideResult:
@@ -356,15 +349,15 @@ class _Writing:
         documents = level_documents(self._plan)
         images, notes = self._images()
         options = self._job.options
-        documents.update(root_documents(self._plan, self._slide, options, receipts, notes))
         documents.update(associated_documents(self._plan, images, self._slide.icc_profile))
-        self._write(documents)
+        roots = root_documents(self._plan, self._slide, options, receipts, notes)
         shards = {receipt.key: receipt.sum for receipt in receipts if receipt.tiles}
-        checksums = Checksums(settings, shards, file_sums(documents))
-        self._write({CHECKSUMS: checksums.to_bytes()})
-        self._work.commit()
+        checksums = Checksums(settings, shards, file_sums({**documents, **roots}))
+        self._write({**documents, CHECKSUMS: checksums.to_bytes()})
+        self._check_listed(receipts)
+        first = self._work.finish(roots)
         result = SlideResult(
-            "done",
+            "done" if first else "skipped",
             sum(receipt.size for receipt in receipts),
             sum(receipt.missing for receipt in receipts),
             sum(len(receipt.damaged) for receipt in receipts),
@@ -372,15 +365,39 @@ class _Writing:
         )
         self._tell(
             SlideFinished(
-                self._job.source,
-                self._job.store,
-                False,
+                self._name,
+                redact(self._job.store),
+                not first,
                 result.size,
                 result.missing,
                 result.damaged,
             )
         )
         return result
+
+    def _check_listed(self, receipts: Sequence[ShardReceipt]) -> None:
+        """Raise if objects are no longer those that were written: nothing locks them.
+
+        Raises
+        ------
+        StoreWriteError
+            If another run has removed some, or written others.
+        """
+        listing = self._work.listing()
+        if listing is None:
+            return
+        tasks = {task.key: task for phase in self._phases() for task in phase}
+        lost = [
+            r.key
+            for r in receipts
+            if r.tiles and not is_unit_listed(tasks[r.key], r, listing, reading=False)
+        ]
+        if lost:
+            raise StoreWriteError(
+                f"{len(lost)} of {len(receipts)} shards of {redact(self._job.store)}, such as "
+                f"{lost[0]}, were removed or written by others meanwhile",
+                hint="Run it again when no other run writes this store: it resumes.",
+            )
 
     def _images(self) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
         """Return the associated images that are kept, and which could not be read."""
@@ -395,7 +412,7 @@ class _Writing:
 
     def _write(self, documents: Documents) -> None:
         for name, data in documents.items():
-            write_in_folders(f"{self._root}/{name}", [data])
+            self._work.write(name, data)
 
 
 def _check_complete(tasks: Sequence[ShardTask], receipts: Mapping[str, ShardReceipt]) -> None:
@@ -421,10 +438,12 @@ def _done(source: str, receipt: ShardReceipt) -> ShardDone:
     )
 
 
-def _is_whole(task: ShardTask, receipt: ShardReceipt) -> bool:
+def _is_whole(task: ShardTask, receipt: ShardReceipt, listing: Listing | None) -> bool:
     if not receipt.tiles:
         return True
+    if listing is not None:
+        return is_unit_listed(task, receipt, listing)
     try:
-        return check_unit(task.root, task.level, task.format, task.row, task.column) == receipt.sum
+        return check_unit(task) == receipt.sum
     except StoreCorruptError:
         return False

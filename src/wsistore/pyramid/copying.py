@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,17 @@ from wsistore.errors import (
 )
 from wsistore.geometry import Box
 from wsistore.pyramid.options import BadTilePolicy
+from wsistore.pyramid.readahead import read_ahead
 from wsistore.pyramid.shardfile import Chunk
 from wsistore.pyramid.tilecodec import Completer, completer
 from wsistore.slides.model import TileRefs, TileTable
 
 BATCH_BYTES = 512 << 10
 """Encoded bytes read at a time: less than a core's cache."""
+REMOTE_BATCH_BYTES = 4 << 20
+"""The same of objects, where a request costs more than bytes do."""
+REMOTE_AHEAD = 2
+"""Batches of objects that are fetched before their turn."""
 
 
 @dataclass(slots=True)
@@ -57,12 +63,23 @@ class TileCopier:
         Slide and level, for messages.
     on_bad_tile : {"fill-missing", "fill", "raise"}
         What becomes of tiles without usable bytes.
+    remote : bool
+        Whether the tiles lie in objects: then they are read in larger batches, the next
+        ones while one is written.
     """
 
     def __init__(
-        self, table: TileTable, codec: str, where: str, on_bad_tile: BadTilePolicy
+        self,
+        table: TileTable,
+        codec: str,
+        where: str,
+        on_bad_tile: BadTilePolicy,
+        *,
+        remote: bool = False,
     ) -> None:
         self._table = table
+        self._batch_bytes = REMOTE_BATCH_BYTES if remote else BATCH_BYTES
+        self._ahead = REMOTE_AHEAD if remote else 0
         self._where = where
         self._on_bad_tile = on_bad_tile
         self._completer: Completer = completer(table, codec)
@@ -101,8 +118,8 @@ class TileCopier:
         slots = y * columns + x
         left_out.bytes_in = int(refs.counts.sum())
         complete = self._completer.complete
-        for some in _batches(present, refs.counts):
-            blocks = self._read(refs, some)
+        batches = _batches(present, refs.counts, self._batch_bytes)
+        for some, blocks in read_ahead(partial(self._read, refs), batches, self._ahead):
             for number, slot, block in zip(
                 some.tolist(), slots[some].tolist(), blocks, strict=True
             ):
@@ -160,10 +177,12 @@ class TileCopier:
         ) from error
 
 
-def _batches(present: NDArray[np.intp], counts: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
-    """Cut a run of tiles where another `BATCH_BYTES` are full."""
+def _batches(
+    present: NDArray[np.intp], counts: NDArray[np.int64], size: int
+) -> Iterator[NDArray[np.intp]]:
+    """Cut a run of tiles where another `size` bytes are full."""
     if not len(present):
         return
     ends = np.cumsum(counts[present])
-    edges = np.flatnonzero(np.diff(ends // BATCH_BYTES)) + 1
+    edges = np.flatnonzero(np.diff(ends // size)) + 1
     yield from np.split(present, edges)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,8 +30,12 @@ from wsistore.pyramid.layout import (
     encode_shard_index,
     shard_index_bytes,
 )
+from wsistore.sources import Source
 
 Piece = bytes | memoryview
+
+WINDOW_BYTES = 4 << 20
+"""Bytes of a remote shard that are held at a time, where no chunk is larger."""
 
 
 class Chunk(NamedTuple):
@@ -72,7 +76,28 @@ class ShardSum:
     chunks: int
 
 
-def write_shard_file(path: str, slots: int, chunks: Iterable[Chunk]) -> ShardSum:
+Write = Callable[[str, Iterable[Piece]], None]
+"""``write(name, pieces)`` writes a file or object, whole or not at all."""
+
+
+def write_in_folders(path: str, pieces: Iterable[Piece]) -> None:
+    """Write a file atomically, and make its folders where they are missing.
+
+    Raises
+    ------
+    wsistore.errors.StoreWriteError
+        If the disk is full, or writing is not permitted.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path) from error
+    atomic_write(path, pieces)
+
+
+def write_shard_file(
+    path: str, slots: int, chunks: Iterable[Chunk], write: Write = write_in_folders
+) -> ShardSum:
     """Write a shard from its chunks as they come, whole or not at all; folders are made.
 
     Chunks are written while they are still in the processor's cache, so no more than a
@@ -87,6 +112,8 @@ def write_shard_file(path: str, slots: int, chunks: Iterable[Chunk]) -> ShardSum
     chunks : iterable of Chunk
         In ascending order of their slots. What it raises goes through, and no file is
         made.
+    write : callable
+        What writes it; by default to a disk.
 
     Raises
     ------
@@ -98,7 +125,7 @@ def write_shard_file(path: str, slots: int, chunks: Iterable[Chunk]) -> ShardSum
     first = next(pieces, None)
     if first is None:
         return ShardSum(0, 0, 0)
-    write_in_folders(path, chain((first,), pieces))
+    write(path, chain((first,), pieces))
     return shard.sum
 
 
@@ -140,21 +167,6 @@ class _Shard:
         return encode_shard_index(offsets, counts)
 
 
-def write_in_folders(path: str, pieces: Iterable[Piece]) -> None:
-    """Write a file atomically, and make its folders where they are missing.
-
-    Raises
-    ------
-    wsistore.errors.StoreWriteError
-        If the disk is full, or writing is not permitted.
-    """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, path) from error
-    atomic_write(path, pieces)
-
-
 def read_regular(path: str | os.PathLike[str]) -> bytes:
     """Return all bytes of a file, which must have an end: no pipe, no device.
 
@@ -191,24 +203,72 @@ def check_shard(path: str, slots: int) -> ShardSum:
         raise StoreCorruptError(
             f"shard {path} can't be read: {os.strerror(error.errno or 0)}"
         ) from error
+    view = memoryview(data)
+    return _summed(
+        f"shard {path}", len(data), slots, lambda start, count: view[start : start + count]
+    )
+
+
+def check_shard_source(source: Source, slots: int) -> ShardSum:
+    """Check a shard as `check_shard` does, a few megabytes at a time.
+
+    Parameters
+    ----------
+    source : Source
+        The shard.
+    slots : int
+        Number of inner chunks of the shard, missing ones counted.
+
+    Raises
+    ------
+    wsistore.errors.StoreCorruptError
+        If it is not what was written; the message names the chunk.
+    wsistore.errors.SourceError
+        If its bytes can't be had.
+    """
+    window = _Window(source)
+    return _summed(f"shard {source.name}", source.size, slots, window.read)
+
+
+class _Window:
+    """Reads ranges that follow each other, in few large requests."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._start = 0
+        self._data = memoryview(b"")
+
+    def read(self, start: int, count: int) -> memoryview:
+        """Return bytes that lie within the source."""
+        first = start - self._start
+        if first < 0 or first + count > len(self._data):
+            length = max(count, min(WINDOW_BYTES, self._source.size - start))
+            self._start, first = start, 0
+            self._data = memoryview(self._source.read(start, length))
+        return self._data[first : first + count]
+
+
+def _summed(name: str, total: int, slots: int, read: Callable[[int, int], memoryview]) -> ShardSum:
+    """Check every chunk of a shard and its index, and sum them up."""
     size = shard_index_bytes((slots, 1))
-    if len(data) < size:
-        raise StoreCorruptError(f"shard {path} has {len(data)} bytes, its index alone {size}")
-    index = data[-size:]
+    if total < size:
+        raise StoreCorruptError(f"{name} has {total} bytes, its index alone {size}")
+    index = bytes(read(total - size, size))
     try:
-        offsets, counts = decode_shard_index(index, (slots, 1), name=f"shard {path}")
+        offsets, counts = decode_shard_index(index, (slots, 1), name=name)
     except CorruptSlideError as error:
         raise StoreCorruptError(error.message) from error
     present = np.flatnonzero(counts)
     order = present[np.argsort(offsets.flat[present], kind="stable")]
-    view, sums = memoryview(data), []
+    sums = []
     for slot in order.tolist():
-        start, stop = int(offsets.flat[slot]), int(offsets.flat[slot] + counts.flat[slot])
-        if stop > len(data) - size:
-            raise StoreCorruptError(f"chunk {slot} of shard {path} lies outside of its data")
+        start, count = int(offsets.flat[slot]), int(counts.flat[slot])
+        if start < 0 or start + count > total - size:
+            raise StoreCorruptError(f"chunk {slot} of {name} lies outside of its data")
+        chunk = read(start, count)
         try:
-            check_crc32c(view[start:stop], f"chunk {slot} of shard {path}")
+            check_crc32c(chunk, f"chunk {slot} of {name}")
         except DamagedTileError as error:
             raise StoreCorruptError(error.message) from error
-        sums.append(data[stop - CRC_BYTES : stop])
-    return ShardSum(len(data), crc32c(b"".join([*sums, index])), len(sums))
+        sums.append(bytes(chunk[-CRC_BYTES:]))
+    return ShardSum(total, crc32c(b"".join([*sums, index])), len(sums))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -9,22 +11,40 @@ from typing import Any
 
 import numpy as np
 
-from wsistore.errors import SourceChangedError
+from wsistore.errors import SourceChangedError, StoreCorruptError
 from wsistore.geometry import Box
-from wsistore.pyramid.chunkfiles import check_chunk_files, write_chunk_files
+from wsistore.pyramid.chunkfiles import check_chunk_files, chunk_names, write_chunk_files
 from wsistore.pyramid.copying import LeftOut, TileCopier
+from wsistore.pyramid.headedfolder import HeadedFolder
+from wsistore.pyramid.objectfiles import (
+    Listing,
+    PartWriter,
+    check_shard_object,
+    mark_of,
+    place_of,
+)
 from wsistore.pyramid.options import BadTilePolicy, NgffVersion
 from wsistore.pyramid.planning import LevelPlan
 from wsistore.pyramid.reader import OmeZarr
-from wsistore.pyramid.shardfile import Chunk, ShardSum, check_shard, write_shard_file
+from wsistore.pyramid.shardfile import (
+    Chunk,
+    ShardSum,
+    Write,
+    check_shard,
+    write_in_folders,
+    write_shard_file,
+)
 from wsistore.pyramid.transcoding import Pixels, halve, transcode
 from wsistore.slides import Slide, open_slide
-from wsistore.sources import open_folder
+from wsistore.sources import is_url, open_folder
 
 _HALVED_CHUNKS = 4
 """Chunks, side by side, whose finer px are held at a time."""
 _OPEN_SLIDES = 4
 """Slides that a process keeps open between tasks."""
+_OPENING = threading.Lock()
+os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release)
+os.register_at_fork(after_in_child=_OPENING.release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,8 @@ class SlideRef:
         Differs where the same path has to be opened anew.
     unfinished : bool
         Whether it is the store that is being written, which nobody else may open.
+    head : str
+        Of such a store: path or URL where its root documents are found.
     """
 
     path: str
@@ -53,6 +75,7 @@ class SlideRef:
     fingerprint: str = ""
     epoch: int = 0
     unfinished: bool = False
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +87,7 @@ class ShardTask:
     slide : SlideRef
         Where tiles or pixels come from: the source, or the store that is being written.
     root : str
-        Folder of the store that is being written.
+        Path or URL of the store that is being written.
     level : LevelPlan
         The level.
     row, column : int
@@ -123,6 +146,8 @@ class ShardReceipt:
         Tiles of the source that were left out.
     bytes_in : int
         Bytes of tiles, or of pixels, that were read.
+    etag : str
+        What the server calls the object, or a hash of that for several; empty for files.
     """
 
     key: str
@@ -135,6 +160,7 @@ class ShardReceipt:
     missing: int
     damaged: tuple[tuple[int, int, str], ...]
     bytes_in: int
+    etag: str = ""
 
     def entry(self) -> dict[str, Any]:
         """Return the receipt as JSON for the ledger."""
@@ -160,20 +186,63 @@ def unit_key(level: LevelPlan, version: NgffVersion, row: int, column: int) -> s
     return f"{level.index}/0/{block.y}-{block.bottom}/{block.x}-{block.right}"
 
 
-def check_unit(
-    root: str, level: LevelPlan, version: NgffVersion, row: int, column: int
-) -> ShardSum:
+def check_unit(task: ShardTask) -> ShardSum:
     """Read a shard (or block of chunk files) that exists, and sum it up.
 
     Raises
     ------
     wsistore.errors.StoreCorruptError
         If it is missing, or not what was written.
+    wsistore.errors.SourceError
+        If an object can't be had.
     """
-    columns, rows = level.shard_chunks
-    if version == "0.5":
-        return check_shard(f"{root}/{unit_key(level, version, row, column)}", columns * rows)
-    return check_chunk_files(f"{root}/{level.index}/0", _chunks(level, row, column))
+    columns, rows = task.level.shard_chunks
+    if is_url(task.root):
+        place = place_of(task.root, task.slide.epoch)
+        if task.format == "0.5":
+            return check_shard_object(place, task.key, columns * rows)
+        return check_chunk_files(f"{task.level.index}/0", task.chunks, place.get)
+    if task.format == "0.5":
+        return check_shard(f"{task.root}/{task.key}", columns * rows)
+    return check_chunk_files(f"{task.root}/{task.level.index}/0", task.chunks)
+
+
+def is_unit_listed(
+    task: ShardTask, receipt: ShardReceipt, listing: Listing, *, reading: bool = True
+) -> bool:
+    """Return whether the objects of a part are still those that were written.
+
+    Parameters
+    ----------
+    task : ShardTask
+        The part.
+    receipt : ShardReceipt
+        What was noted when it was written.
+    listing : mapping
+        Size and ETag of the objects of the store.
+    reading : bool
+        Whether objects are read where the server tells no ETags; else their size will do.
+
+    Raises
+    ------
+    wsistore.errors.SourceError
+        If they can't be had.
+    """
+    names = [task.key]
+    if task.format == "0.4":
+        names = list(chunk_names(f"{task.level.index}/0", task.chunks))
+    found = {name: listing[name] for name in names if name in listing}
+    if sum(size for size, _ in found.values()) != receipt.size:
+        return False
+    mark = mark_of(found)
+    if not found or (mark and receipt.etag):
+        return mark == receipt.etag
+    if not reading:
+        return True
+    try:
+        return check_unit(task) == receipt.sum
+    except StoreCorruptError:
+        return False
 
 
 def _chunks(level: LevelPlan, row: int, column: int) -> Box:
@@ -194,7 +263,7 @@ def write_shard(task: ShardTask) -> ShardReceipt:
     """
     left_out = LeftOut()
     chunks = (_copied if task.level.copies else _transcoded)(task, left_out)
-    found = _write(task, chunks)
+    found, etag = _write(task, chunks)
     if task.level.pixels == "slide":
         _note_painted(slide_of(task.slide), task, left_out)
     return ShardReceipt(
@@ -208,10 +277,10 @@ def write_shard(task: ShardTask) -> ShardReceipt:
         missing=left_out.missing,
         damaged=tuple(left_out.damaged),
         bytes_in=left_out.bytes_in,
+        etag=etag,
     )
 
 
-@lru_cache(maxsize=_OPEN_SLIDES)
 def slide_of(ref: SlideRef) -> Slide:
     """Return an open slide; the last few are kept open.
 
@@ -222,8 +291,18 @@ def slide_of(ref: SlideRef) -> Slide:
     wsistore.errors.WsistoreError
         If it can't be opened.
     """
+    # Many threads may ask at once, and one opening is enough.
+    with _OPENING:
+        return _opened(ref)
+
+
+@lru_cache(maxsize=_OPEN_SLIDES)
+def _opened(ref: SlideRef) -> Slide:
     if ref.unfinished:
-        return Slide(OmeZarr(open_folder(ref.path)), ref.path)
+        folder = open_folder(ref.path)
+        if ref.head != ref.path:
+            folder = HeadedFolder(folder, open_folder(ref.head))
+        return Slide(OmeZarr(folder), ref.path)
     slide = open_slide(ref.path, mpp=ref.mpp, magnification=ref.magnification)
     if ref.fingerprint and slide.fingerprint != ref.fingerprint:
         raise SourceChangedError(
@@ -239,14 +318,24 @@ def _copier(ref: SlideRef, source_level: int, codec: str, policy: BadTilePolicy)
     table = slide.tile_table(source_level)
     if table is None:
         raise SourceChangedError(f"{slide.name}: level {source_level} has lost its tiles")
-    return TileCopier(table, codec, f"{slide.name}: level {source_level}", policy)
+    where = f"{slide.name}: level {source_level}"
+    return TileCopier(table, codec, where, policy, remote=is_url(ref.path))
 
 
-def _write(task: ShardTask, chunks: Iterator[Chunk]) -> ShardSum:
+def _write(task: ShardTask, chunks: Iterator[Chunk]) -> tuple[ShardSum, str]:
+    """Write a part; return what it is, and what the server calls it."""
+    if not is_url(task.root):
+        return _put_together(task, chunks, f"{task.root}/", write_in_folders), ""
+    writer = PartWriter(place_of(task.root, task.slide.epoch))
+    return _put_together(task, chunks, "", writer.write), writer.mark
+
+
+def _put_together(task: ShardTask, chunks: Iterator[Chunk], prefix: str, write: Write) -> ShardSum:
     columns, rows = task.level.shard_chunks
     if task.format == "0.5":
-        return write_shard_file(f"{task.root}/{task.key}", columns * rows, chunks)
-    return write_chunk_files(f"{task.root}/{task.level.index}/0", task.chunks, columns, chunks)
+        return write_shard_file(f"{prefix}{task.key}", columns * rows, chunks, write)
+    plane = f"{prefix}{task.level.index}/0"
+    return write_chunk_files(plane, task.chunks, columns, chunks, write)
 
 
 def _copied(task: ShardTask, left_out: LeftOut) -> Iterator[Chunk]:

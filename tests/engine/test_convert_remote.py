@@ -1,0 +1,484 @@
+"""``wsistore.convert`` from and to object storage: equal bytes, resuming, races."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import wsistore
+from wsistore.errors import (
+    SourceNotFoundError,
+    StoreExistsError,
+    StoreMismatchError,
+    StoreWriteError,
+    UsageError,
+)
+from wsistore.pyramid import objectfiles, units
+from wsistore.pyramid.conversion import SlideJob, convert_slide
+from wsistore.pyramid.options import ConversionOptions
+from wsistore.pyramid.units import write_shard
+from wsistore.sources import open_place
+from wsistore.testing import write_slide
+
+SLIDE = {"size": (700, 500), "tile": 64, "levels": (1, 4), "distinct_tiles": 8}
+SHARD = 256
+MODES = {
+    "copy": {"shard": SHARD},
+    "copy, levels added": {"shard": SHARD, "add_levels": True},
+    "zstd": {"codec": "zstd", "chunk": 128, "shard": SHARD},
+    "jpeg": {"codec": "jpeg", "chunk": 128, "shard": SHARD},
+    "0.4": {"codec": "zstd", "format": "0.4", "chunk": 64},
+}
+
+
+def objects(url):
+    place = open_place(url)
+    return {info.key: place.get(info.key) for info in place.list_tree()}
+
+
+def files(root):
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in Path(root).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    return write_slide(tmp_path_factory.mktemp("remote") / "s.svs", **SLIDE).path
+
+
+@pytest.fixture(scope="module")
+def stores(slide, tmp_path_factory):
+    """Local stores of each mode, which remote ones must equal byte by byte."""
+    root, made = tmp_path_factory.mktemp("stores"), {}
+
+    def get(mode):
+        if mode not in made:
+            target = root / f"{len(made)}.ome.zarr"
+            wsistore.convert(slide, target, **MODES[mode]).raise_for_failures()
+            made[mode] = files(target)
+        return made[mode]
+
+    return get
+
+
+@pytest.fixture
+def uploaded(bucket, slide):
+    open_place(bucket).put("in/s.svs", Path(slide).read_bytes())
+    return f"{bucket}/in/s.svs"
+
+
+@pytest.fixture
+def puts(monkeypatch):
+    """Keys of shards and chunks that were written, counted."""
+    counted = Counter()
+    put = objectfiles.PartWriter.write
+
+    def write(self, key, pieces):
+        put(self, key, pieces)
+        counted[key] += 1
+
+    monkeypatch.setattr(objectfiles.PartWriter, "write", write)
+    return counted
+
+
+def only(place):
+    """Return the names at the root of a bucket but that of the sources."""
+    return [name for name in place.list_names() if name != "in/"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_way_gives_the_bytes_of_a_local_conversion(
+    mode, slide, uploaded, bucket, stores, tmp_path
+):
+    expected, options = stores(mode), MODES[mode]
+    wsistore.convert(slide, f"{bucket}/up.zarr", **options).raise_for_failures()
+    wsistore.convert(uploaded, f"{bucket}/across.zarr", **options).raise_for_failures()
+    wsistore.convert(uploaded, tmp_path / "down.zarr", **options).raise_for_failures()
+    assert objects(f"{bucket}/up.zarr") == expected
+    assert objects(f"{bucket}/across.zarr") == expected
+    assert files(tmp_path / "down.zarr") == expected
+    assert only(open_place(bucket)) == ["across.zarr/", "up.zarr/"]
+
+
+def test_large_shards_go_up_in_parts_as_they_come(slide, bucket, stores, monkeypatch):
+    monkeypatch.setattr(objectfiles, "SINGLE_BYTES", 4096)
+    wsistore.convert(slide, f"{bucket}/x.zarr", **MODES["zstd"]).raise_for_failures()
+    assert objects(f"{bucket}/x.zarr") == stores("zstd")
+
+
+def test_batches_are_read_ahead(uploaded, bucket, stores, monkeypatch):
+    monkeypatch.setattr("wsistore.pyramid.copying.REMOTE_BATCH_BYTES", 4096)
+    wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"]).raise_for_failures()
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+
+
+def test_processes_convert_remote_slides(uploaded, bucket, stores):
+    report = wsistore.convert(
+        uploaded, f"{bucket}/x.zarr", scheduler="processes", workers=2, **MODES["copy"]
+    )
+    report.raise_for_failures()
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+
+
+class CutError(Exception):
+    """Ends a run."""
+
+
+def job(source, store, mode="copy"):
+    return SlideJob(source=source, store=store, options=ConversionOptions(**MODES[mode]))
+
+
+def run_all(tasks):
+    for task in tasks:
+        yield write_shard(task)
+
+
+def cut_after(count):
+    left = iter(range(count))
+
+    def run(tasks):
+        for task in tasks:
+            if next(left, None) is None:
+                raise CutError
+            yield write_shard(task)
+
+    return run
+
+
+def cut_short(job, shards):
+    with pytest.raises(CutError):
+        convert_slide(job, cut_after(shards), lambda event: None)
+
+
+def test_a_run_that_is_cut_resumes_and_writes_only_what_is_missing(uploaded, bucket, stores, puts):
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    cut_short(wanted, 3)
+    place = open_place(bucket)
+    assert place.get("x.zarr/zarr.json") is None
+    assert only(place) == [".x.zarr.partial/", "x.zarr/"]
+    first = dict(puts)
+    puts.clear()
+    result = convert_slide(wanted, run_all, lambda event: None)
+    assert (len(first), result.kept) == (3, 3)
+    assert not first.keys() & puts.keys()
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    assert only(place) == ["x.zarr/"]
+
+
+@pytest.mark.parametrize("mode", ["copy", "0.4"])
+def test_a_shard_of_equal_size_and_other_bytes_is_noticed_by_its_etag(
+    mode, uploaded, bucket, stores, puts
+):
+    wanted = job(uploaded, f"{bucket}/x.zarr", mode)
+    cut_short(wanted, 2)
+    key = min(puts)
+    place = open_place(bucket)
+    data = bytearray(place.get(f"x.zarr/{key}"))
+    data[len(data) // 2] ^= 1
+    place.put(f"x.zarr/{key}", bytes(data))
+    puts.clear()
+    assert convert_slide(wanted, run_all, lambda event: None).kept == 1
+    assert puts[key] == 1
+    assert objects(f"{bucket}/x.zarr") == stores(mode)
+
+
+def test_a_shard_that_was_taken_away_is_written_again(uploaded, bucket, stores, puts):
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    cut_short(wanted, 2)
+    open_place(bucket).delete([f"x.zarr/{next(iter(puts))}"])
+    assert convert_slide(wanted, run_all, lambda event: None).kept == 1
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+
+
+def test_shards_are_read_where_the_server_tells_no_etags(uploaded, bucket, stores, monkeypatch):
+    monkeypatch.setattr(objectfiles, "plain_etag", lambda etag: "")
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    cut_short(wanted, 2)
+    place = open_place(bucket)
+    for info in list(place.list_tree("x.zarr/0/c")):
+        data = bytearray(place.get(info.key))
+        data[0] ^= 1
+        place.put(info.key, bytes(data))
+        break
+    assert convert_slide(wanted, run_all, lambda event: None).kept == 1
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+
+
+def test_a_process_that_is_killed_leaves_work_for_the_next(uploaded, bucket, stores, puts):
+    code = f"""
+import os, signal
+from wsistore.pyramid import units
+from wsistore.pyramid.conversion import SlideJob, convert_slide
+from wsistore.pyramid.options import ConversionOptions
+
+def run(tasks):
+    for number, task in enumerate(tasks):
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield units.write_shard(task)
+
+options = ConversionOptions(shard={SHARD})
+wanted = SlideJob(source={uploaded!r}, store={bucket + "/x.zarr"!r}, options=options)
+convert_slide(wanted, run, print)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert open_place(bucket).get("x.zarr/zarr.json") is None
+    report = wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"])
+    report.raise_for_failures()
+    kept = sum(key[0].isdigit() and "/c/" in key for key in stores("copy")) - puts.total()
+    # Receipts go up beside the shards, so the last ones may be missing.
+    assert 1 <= kept <= 4
+    assert f"{kept} shards kept" in report.outcomes[0].detail
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    assert only(open_place(bucket)) == ["x.zarr/"]
+
+
+def test_two_runs_at_once_end_whole(uploaded, bucket, stores):
+    meet = threading.Barrier(2)
+
+    def run(tasks):
+        for number, task in enumerate(tasks):
+            if not number:
+                meet.wait(timeout=30)
+            yield write_shard(task)
+
+    results = []
+
+    def convert():
+        results.append(convert_slide(job(uploaded, f"{bucket}/x.zarr"), run, lambda event: None))
+
+    threads = [threading.Thread(target=convert) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {result.status for result in results} <= {"done", "skipped"}
+    assert "done" in {result.status for result in results}
+    assert len(results) == 2
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    assert only(open_place(bucket)) == ["x.zarr/"]
+
+
+def test_who_comes_second_finds_the_store_made(uploaded, bucket, stores):
+    def overtaken(tasks):
+        for number, task in enumerate(tasks):
+            if number == 1:
+                convert_slide(job(uploaded, f"{bucket}/x.zarr"), run_all, lambda event: None)
+            yield write_shard(task)
+
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    assert convert_slide(wanted, overtaken, lambda event: None).status == "skipped"
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    assert only(open_place(bucket)) == ["x.zarr/"]
+
+
+def test_a_run_with_other_settings_is_refused_by_name(uploaded, bucket, stores):
+    cut_short(job(uploaded, f"{bucket}/x.zarr"), 2)
+    with pytest.raises(StoreMismatchError, match=r"options\.codec") as raised:
+        convert_slide(job(uploaded, f"{bucket}/x.zarr", "zstd"), run_all, lambda event: None)
+    assert f"{bucket}/x.zarr" in raised.value.message
+    convert_slide(job(uploaded, f"{bucket}/x.zarr"), run_all, lambda event: None)
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    with pytest.raises(StoreMismatchError, match=r"options\.codec"):
+        convert_slide(job(uploaded, f"{bucket}/x.zarr", "zstd"), run_all, lambda event: None)
+
+
+def test_a_run_that_lost_its_name_to_another_makes_no_store(uploaded, bucket, monkeypatch):
+    monkeypatch.setattr("wsistore.durable.objects._WATCH_S", 0.0)
+
+    def displaced(tasks):
+        for number, task in enumerate(tasks):
+            if number == 1:
+                place = open_place(bucket)
+                place.delete([".x.zarr.partial/settings.json"])
+                place.create(".x.zarr.partial/settings.json", b'{"layout": 0}')
+            yield write_shard(task)
+
+    with pytest.raises(StoreMismatchError, match="layout"):
+        convert_slide(job(uploaded, f"{bucket}/x.zarr"), displaced, lambda event: None)
+    assert open_place(bucket).get("x.zarr/zarr.json") is None
+
+
+def test_shards_that_another_changes_meanwhile_are_no_store(uploaded, bucket, stores):
+    def disturbed(tasks):
+        for number, task in enumerate(tasks):
+            receipt = write_shard(task)
+            if number == 1:
+                open_place(bucket).put(f"x.zarr/{receipt.key}", bytes(receipt.size))
+            yield receipt
+
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    with pytest.raises(StoreWriteError, match=r"1 of .* shards .* by others"):
+        convert_slide(wanted, disturbed, lambda event: None)
+    assert open_place(bucket).get("x.zarr/zarr.json") is None
+    convert_slide(wanted, run_all, lambda event: None)
+    assert objects(f"{bucket}/x.zarr") == stores("copy")
+
+
+def test_no_root_document_before_all_else(uploaded, bucket, monkeypatch):
+    order = []
+    place_type = type(open_place(bucket))
+    for name in ("put", "create"):
+        call = getattr(place_type, name)
+
+        def noted(self, key, data, *more, _call=call, **options):
+            found = _call(self, key, data, *more, **options)
+            order.append(key.removeprefix("x.zarr/"))
+            return found
+
+        monkeypatch.setattr(place_type, name, noted)
+    wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"]).raise_for_failures()
+    assert order[-3:] == [
+        "wsistore-checksums.json",
+        ".x.zarr.partial/settings.json",
+        "zarr.json",
+    ]
+    assert order.count("zarr.json") == 1
+
+
+def test_an_error_at_the_first_shard_leaves_nothing(uploaded, bucket):
+    cut_short(job(uploaded, f"{bucket}/x.zarr"), 0)
+    assert only(open_place(bucket)) == []
+
+
+def test_a_finished_store_is_skipped_and_its_leftovers_go(uploaded, bucket, puts):
+    wanted = job(uploaded, f"{bucket}/x.zarr")
+    cut_short(wanted, 2)
+    place = open_place(bucket)
+    settings = place.get(".x.zarr.partial/settings.json")
+    convert_slide(wanted, run_all, lambda event: None)
+    place.put(".x.zarr.partial/settings.json", settings)
+    place.put(".x.zarr.partial/done/a", b"left by a run that was killed")
+    puts.clear()
+    assert convert_slide(wanted, run_all, lambda event: None).status == "skipped"
+    assert not puts
+    assert only(place) == ["x.zarr/"]
+
+
+@pytest.mark.parametrize("before", ["zstd", "0.4", "copy"])
+def test_overwriting_leaves_nothing_of_the_old_store(before, uploaded, bucket, stores):
+    store = f"{bucket}/x.zarr"
+    wsistore.convert(uploaded, store, **MODES[before]).raise_for_failures()
+    open_place(store).put("0/c/0/99/99", b"of the old one")
+    report = wsistore.convert(uploaded, store, overwrite=True, **MODES["copy"])
+    report.raise_for_failures()
+    assert objects(store) == stores("copy")
+    assert only(open_place(bucket)) == ["x.zarr/"]
+
+
+def test_overwriting_that_is_cut_goes_on(uploaded, bucket, stores):
+    store = f"{bucket}/x.zarr"
+    wsistore.convert(uploaded, store, **MODES["0.4"]).raise_for_failures()
+    wanted = SlideJob(
+        source=uploaded, store=store, options=ConversionOptions(**MODES["copy"]), overwrite=True
+    )
+    cut_short(wanted, 3)
+    assert open_place(store).get("0/.zarray") is None
+    result = convert_slide(wanted, run_all, lambda event: None)
+    assert result.kept == 3
+    assert objects(store) == stores("copy")
+
+
+def test_other_unfinished_work_goes_where_overwriting(uploaded, bucket, stores):
+    store = f"{bucket}/x.zarr"
+    cut_short(job(uploaded, store, "zstd"), 2)
+    wsistore.convert(uploaded, store, overwrite=True, **MODES["copy"]).raise_for_failures()
+    assert objects(store) == stores("copy")
+
+
+def test_what_is_no_store_is_not_written_over(uploaded, bucket):
+    open_place(bucket).put("x/notes.txt", b"mine")
+    for overwrite in (False, True):
+        wanted = SlideJob(source=uploaded, store=f"{bucket}/x", overwrite=overwrite)
+        with pytest.raises(StoreExistsError):
+            convert_slide(wanted, run_all, lambda event: None)
+    assert objects(f"{bucket}/x") == {"notes.txt": b"mine"}
+
+
+def test_stores_lie_beside_slides_and_stores(uploaded, bucket):
+    store = f"{bucket}/x.zarr"
+    wsistore.convert(uploaded, store, **MODES["copy"]).raise_for_failures()
+    for source, target in (
+        (store, store),
+        (store, f"{store}/inner.zarr"),
+        (uploaded, uploaded),
+        (f"{bucket}/in/%73.svs", uploaded),
+    ):
+        with pytest.raises(UsageError, match="in one place"):
+            convert_slide(SlideJob(source=source, store=target), run_all, lambda event: None)
+    with pytest.raises(StoreExistsError, match="within the finished store"):
+        convert_slide(job(uploaded, f"{store}/deep/y.zarr"), run_all, lambda event: None)
+    with pytest.raises(UsageError, match="is a bucket"):
+        convert_slide(job(uploaded, bucket), run_all, lambda event: None)
+    with pytest.raises(UsageError, match="query"):
+        convert_slide(job(uploaded, f"{bucket}/y?x=1"), run_all, lambda event: None)
+
+
+def test_a_dry_run_writes_nothing(uploaded, bucket):
+    report = wsistore.convert(uploaded, f"{bucket}/x.zarr", dry_run=True)
+    report.raise_for_failures()
+    assert list(report.plans) == [uploaded]
+    assert only(open_place(bucket)) == []
+
+
+def test_a_store_in_a_bucket_is_a_source_too(uploaded, bucket, tmp_path):
+    wsistore.convert(uploaded, f"{bucket}/a.zarr", **MODES["copy"]).raise_for_failures()
+    wsistore.convert(f"{bucket}/a.zarr", f"{bucket}/b.zarr", **MODES["zstd"]).raise_for_failures()
+    wsistore.convert(f"{bucket}/a.zarr", tmp_path / "b.zarr", **MODES["zstd"]).raise_for_failures()
+    assert objects(f"{bucket}/b.zarr") == files(tmp_path / "b.zarr")
+
+
+def test_slides_below_a_prefix_are_found_and_stores_named_after_them(slide, bucket):
+    place, data = open_place(bucket), Path(slide).read_bytes()
+    for key in ("in/a.svs", "in/b c.SVS", "in/deep/50%.svs", "in/note.txt", "in/.hidden.svs"):
+        place.put(key, data)
+    report = wsistore.convert(f"{bucket}/in/", f"{bucket}/out/", **MODES["copy"])
+    report.raise_for_failures()
+    assert place.list_names("out") == ["a.ome.zarr/", "b c.ome.zarr/"]
+    report = wsistore.convert(
+        f"{bucket}/in", f"{bucket}/out/", recursive=True, keep_tree=True, **MODES["copy"]
+    )
+    report.raise_for_failures()
+    assert [outcome.status for outcome in report.outcomes] == ["skipped", "skipped", "done"]
+    assert place.list_names("out/deep") == ["50%.ome.zarr/"]
+
+
+def test_stores_are_sources_and_results_are_not(uploaded, bucket):
+    folder = f"{bucket}/in/"
+    wsistore.convert(folder, folder, **MODES["copy"]).raise_for_failures()
+    again = wsistore.convert(folder, folder, **MODES["copy"])
+    assert [outcome.status for outcome in again.outcomes] == ["skipped"]
+    wsistore.convert(uploaded, f"{bucket}/made/a.zarr", **MODES["copy"]).raise_for_failures()
+    report = wsistore.convert(f"{bucket}/made/", f"{bucket}/out/", dry_run=True)
+    assert [outcome.unit for outcome in report.outcomes] == [f"{bucket}/made/a.zarr"]
+
+
+def test_prefixes_without_slides_and_names_of_nothing(bucket):
+    open_place(bucket).put("in/note.txt", b"no slide")
+    with pytest.raises(UsageError, match="no slide in the folder"):
+        wsistore.convert(f"{bucket}/in/", f"{bucket}/out/")
+    with pytest.raises(SourceNotFoundError):
+        wsistore.convert(f"{bucket}/nothing", f"{bucket}/out/")
+
+
+def test_threads_open_a_remote_slide_once(uploaded, bucket, monkeypatch):
+    opened = []
+    real = units.open_slide
+
+    def counting(path, **options):
+        opened.append(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(units, "open_slide", counting)
+    wsistore.convert(uploaded, f"{bucket}/x.zarr", workers=8, **MODES["copy"]).raise_for_failures()
+    assert len(opened) == 2  # by the planner, and by the workers
