@@ -136,7 +136,7 @@ def test_what_is_not_there(ask: Any, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/../etc/passwd", f"{ROOT}/../../etc/passwd", f"{ROOT}/..%2f..%2fetc%2fpasswd", f"{ROOT}//",
+        "/../etc/passwd", f"{ROOT}/../../etc/passwd", f"{ROOT}/..%2f..%2fetc%2fpasswd",
         f"{ROOT}/%2e%2e/%2e%2e/etc/passwd", f"{ROOT}/a%00", f"{ROOT}/..\\x", "/%ff",
     ],
 )  # fmt: skip

@@ -44,10 +44,9 @@ def parse_target(text: str) -> Target:
     path = text.partition("#")[0].partition("?")[0]
     if not path.startswith("/"):
         raise BadTargetError("the target of a request is a path that begins with /")
-    if path == "/":
-        return Target((), True)
-    parts = path[1:].removesuffix("/").split("/")
-    return Target(tuple(map(_part, parts)), path.endswith("/"))
+    # Clients that join an address ending with / and a key ask for "//zarr.json".
+    parts = tuple(_part(part) for part in path.split("/") if part)
+    return Target(parts, path.endswith("/"))
 
 
 def _part(part: str) -> str:
@@ -55,8 +54,8 @@ def _part(part: str) -> str:
         name = unquote_to_bytes(part).decode("utf-8")
     except UnicodeError as error:
         raise BadTargetError("a part of the path is not UTF-8") from error
-    if name in ("", ".", "..") or any(char in "/\\" or ord(char) < 32 for char in name):
-        raise BadTargetError("a part of the path is empty, leads upwards or holds a separator")
+    if name in (".", "..") or any(char in "/\\" or ord(char) < 32 for char in name):
+        raise BadTargetError("a part of the path leads upwards or holds a separator")
     return name
 
 
