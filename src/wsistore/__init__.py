@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wsistore.geometry import Box as Box
     from wsistore.geometry import Resolution as Resolution
     from wsistore.geometry import Size as Size
+    from wsistore.pyramid.views.zarr_store import as_zarr as as_zarr
     from wsistore.slides import Level as Level
     from wsistore.slides import Slide as Slide
     from wsistore.slides import open_slide as open_slide
@@ -58,6 +59,7 @@ _ROOM_OF = {
     "TileSpec": "wsistore.tiles",
     "TileStream": "wsistore.tiles",
     "WsistoreError": "wsistore.errors",
+    "as_zarr": "wsistore.pyramid.views.zarr_store",
     "convert": "wsistore.engine",
     "embed": "wsistore.engine",
     "grid_tiles": "wsistore.tiles",

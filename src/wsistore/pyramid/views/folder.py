@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from wsistore.pyramid.privacy import kept_properties
 from wsistore.pyramid.tilecodec import stored_codec
 from wsistore.pyramid.views.levels import EncodedPixels, LevelView, MovedTiles
 from wsistore.pyramid.views.memory import MemorySource
+from wsistore.pyramid.views.model import ViewFolder
 from wsistore.slides import Slide
-from wsistore.sources import Folder
+from wsistore.slides.reopening import Opening, reopen
+from wsistore.sources import is_url
 
 ViewCodec = Literal["unchanged", "portable"]
 
@@ -28,7 +31,7 @@ _ROOT = "zarr.json"
 _ASSOCIATED = f"{ngff.ASSOCIATED}/zarr.json"
 
 
-class SlideFolder(Folder):
+class SlideFolder(ViewFolder):
     """A slide as an NGFF 0.5 image in Zarr v3: axes c, y, x, one array for each level.
 
     The arrays have the slide's own tiles as chunks, and no shards, so that each key leads
@@ -72,6 +75,7 @@ class SlideFolder(Folder):
         if codec not in get_args(ViewCodec):
             raise UsageError(f"unknown codec {codec!r} of a view", hint="Use unchanged, portable.")
         self.name = slide.path
+        self.remote = is_url(slide.path)
         self.slide = slide
         self.codec: ViewCodec = codec
         self.levels = _checked(slide, levels)
@@ -142,7 +146,7 @@ class SlideFolder(Folder):
             return None
         return view.read(row, column)
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with a prefix; as many as the slide has tiles."""
         documents = [_ROOT, *(f"{level}/zarr.json" for level in self.levels), _ASSOCIATED]
         yield from (k for k in documents if k.startswith(prefix) and self._maker(k) is not None)
@@ -160,8 +164,20 @@ class SlideFolder(Folder):
             found = self._views[level] = self._make_view(level)
         return found
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SlideFolder):
+            return NotImplemented
+        mine, others = self.slide.opening, other.slide.opening
+        same = self.slide is other.slide or (mine is not None and mine == others)
+        return same and (self.codec, self.levels) == (other.codec, other.levels)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.codec, self.levels))
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.slide, self.codec, self.levels))
+        if self.slide.opening is None:
+            return self.slide.__reduce__()  # raises, and tells why
+        return (_reopened, (self.slide.opening, self.codec, self.levels))
 
     def __repr__(self) -> str:
         return f"SlideFolder({self.name!r}, codec={self.codec!r})"
@@ -252,5 +268,17 @@ def _checked(slide: Slide, levels: Sequence[int] | None) -> tuple[int, ...]:
     return chosen
 
 
-def _rebuild(slide: Slide, codec: ViewCodec, levels: tuple[int, ...]) -> SlideFolder:
-    return SlideFolder(slide, codec=codec, levels=levels)
+_reopened_here: WeakValueDictionary[tuple[str, str, tuple[int, ...]], SlideFolder] = (
+    WeakValueDictionary()
+)
+"""Views that came from other processes. Tasks of dask each bring one; it is opened once."""
+
+
+def _reopened(opening: Opening, codec: ViewCodec, levels: tuple[int, ...]) -> SlideFolder:
+    """Return the view of another process, in this one."""
+    key = (repr(opening), codec, levels)
+    found = _reopened_here.get(key)
+    if found is None:
+        found = SlideFolder(reopen(opening, closed=False), codec=codec, levels=levels)
+        _reopened_here[key] = found
+    return found
