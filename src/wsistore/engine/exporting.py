@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsistore.durable import Outcome, exit_code
+from wsistore.engine.outlets import Outlet, PathLike, open_outlet
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.export.feature_formats import FEATURE_FORMATS, PATCH_FORMATS, check_format
 from wsistore.export.images import write_images
@@ -21,9 +22,9 @@ from wsistore.export.tar_shards import write_shards
 from wsistore.features import FeatureCohort
 from wsistore.features.verifying import open_planned
 from wsistore.slides import Slide
+from wsistore.sources import is_url, redact
 from wsistore.tiles.plan import TilePlan
 
-PathLike = str | os.PathLike[str]
 OnSlide = Callable[[Outcome], None]
 
 
@@ -35,14 +36,14 @@ class ExportReport:
     ----------
     outcomes : tuple of Outcome
         One for each slide; the unit is its name.
-    files : mapping of str to tuple of Path
-        What was written, by slide; the store itself where it holds all.
+    files : mapping of str to tuple of Path or str
+        What was written, by slide; the store itself where it holds all. URLs in a bucket.
     errors : tuple of WsistoreError
         Those behind the outcomes that failed, in their order.
     """
 
     outcomes: tuple[Outcome, ...]
-    files: Mapping[str, tuple[Path, ...]]
+    files: Mapping[str, tuple[PathLike, ...]]
     errors: tuple[WsistoreError, ...] = ()
 
     @property
@@ -95,9 +96,9 @@ class PatchOptions:
 
 
 def export_store(
-    store: PathLike,
+    store: str | os.PathLike[str],
     format: str,  # noqa: A002 (the word that users look for)
-    output: PathLike,
+    output: str | os.PathLike[str],
     *,
     slides: Sequence[str] | None = None,
     encoders: Sequence[str] | None = None,
@@ -108,13 +109,14 @@ def export_store(
 
     Parameters
     ----------
-    store : path
+    store : path or URL
         A feature store.
     format : str
         One of `FEATURE_FORMATS`, or of `PATCH_FORMATS`: these read the tiles of the stored
         plans from the slides anew.
-    output : path
-        Folder.
+    output : path or URL
+        Folder. For a URL, files are built in a temporary folder and uploaded slide by
+        slide; that makes no sense for LMDB and tar shards, which hold many slides.
     slides : sequence of str, optional
         Names; all whose features are finished where not said.
     encoders : sequence of str, optional
@@ -135,16 +137,19 @@ def export_store(
     cohort = FeatureCohort(store, encoders=None if encoders is None else list(encoders))
     chosen = list(cohort) if slides is None else list(slides)
     if not chosen:
-        raise UsageError(f"{os.fspath(store)} holds no finished features")
+        raise UsageError(f"{redact(store)} holds no finished features")
     for name in chosen:
         cohort.place(name)
     if kind in FEATURE_FORMATS:
         writer = FEATURE_FORMATS[kind].write
+        with open_outlet(os.fspath(output)) as outlet:
 
-        def features(name: str) -> list[Path]:
-            return writer(stored_features(cohort, name, encoders), Path(output))
+            def features(name: str) -> Sequence[PathLike]:
+                with outlet.naming():
+                    written = writer(stored_features(cohort, name, encoders), outlet.folder)
+                return outlet.ship(written)
 
-        return each_slide(chosen, features, on_slide)
+            return each_slide(chosen, features, on_slide)
     plans = {name: cohort.plan(name) for name in chosen}
     return export_patches(plans, kind, output, patches or PatchOptions(), on_slide=on_slide)
 
@@ -152,7 +157,7 @@ def export_store(
 def export_patches(
     plans: Mapping[str, TilePlan],
     kind: str,
-    output: PathLike,
+    output: str | os.PathLike[str],
     options: PatchOptions,
     *,
     on_slide: OnSlide | None = None,
@@ -161,15 +166,48 @@ def export_patches(
 
     Tar shards run over all slides, so a slide that fails ends that format, and no other.
     """
-    folder = Path(output)
     if kind not in PATCH_FORMATS:
         raise UsageError(f"{kind!r} is no format of pixels")
+    where = os.fspath(output)
+    if is_url(where):
+        check_remote_formats([kind])
+    with open_outlet(where) as outlet:
+        return export_patches_into(outlet, outlet.folder, plans, kind, options, on_slide=on_slide)
+
+
+def check_remote_formats(kinds: Iterable[str]) -> None:
+    """Raise if a format can't be written to a bucket.
+
+    Raises
+    ------
+    UsageError
+        Naming it: an LMDB environment is a file that is mapped into memory, and tar shards
+        run over all slides, so neither is built slide by slide.
+    """
+    for kind in kinds:
+        if kind.lower() in ("lmdb", "tar"):
+            raise UsageError(
+                f"{kind} can't be exported to a bucket: it is built as a whole on a disk",
+                hint="Export it to a folder, and copy that.",
+            )
+
+
+def export_patches_into(
+    outlet: Outlet,
+    folder: Path,
+    plans: Mapping[str, TilePlan],
+    kind: str,
+    options: PatchOptions,
+    *,
+    on_slide: OnSlide | None = None,
+) -> ExportReport:
+    """Write pixels of planned tiles into a folder of an outlet; see `export_patches`."""
     if kind == "tar":
         return _tar(plans, folder, options, on_slide)
     if kind == "lmdb":
         with LmdbWriter(folder, keys=options.keys, overwrite=options.overwrite) as writer:  # type: ignore[arg-type]
 
-            def lmdb(name: str) -> list[Path]:
+            def lmdb(name: str) -> Sequence[PathLike]:
                 slide, plan = _opened(plans[name], options)
                 patches = iter_patches(slide, plan, options.encoding)
                 writer.add(plan, patches, label_map=options.label_map)
@@ -177,24 +215,25 @@ def export_patches(
 
             return each_slide(list(plans), lmdb, on_slide)
 
-    def alone(name: str) -> list[Path]:
+    def alone(name: str) -> Sequence[PathLike]:
         slide, plan = _opened(plans[name], options)
         labels: dict[str, Any] = {"label_map": options.label_map}
-        if kind == "hdf5-tiles":
-            return [write_patches_h5(slide, plan, folder, **labels)]
-        form: Any = options.codec or "png"
-        write_images(slide, plan, folder, format=form, quality=options.quality, **labels)
-        return [folder / plan.slide.name]
+        with outlet.naming():
+            if kind == "hdf5-tiles":
+                return outlet.ship([write_patches_h5(slide, plan, folder, **labels)])
+            form: Any = options.codec or "png"
+            write_images(slide, plan, folder, format=form, quality=options.quality, **labels)
+        return outlet.ship([folder / plan.slide.name])
 
     return each_slide(list(plans), alone, on_slide)
 
 
 def each_slide(
-    names: Sequence[str], work: Callable[[str], list[Path]], on_slide: OnSlide | None = None
+    names: Sequence[str], work: Callable[[str], Sequence[PathLike]], on_slide: OnSlide | None = None
 ) -> ExportReport:
     """Do work for each slide; one that fails ends nothing."""
     outcomes: list[Outcome] = []
-    files: dict[str, tuple[Path, ...]] = {}
+    files: dict[str, tuple[PathLike, ...]] = {}
     errors: list[WsistoreError] = []
     for name in names:
         try:
@@ -236,7 +275,7 @@ def _tar(
     except WsistoreError as error:
         failed.append(error)
 
-    def work(name: str) -> list[Path]:
+    def work(name: str) -> Sequence[PathLike]:
         del name
         if failed:
             raise failed[0]

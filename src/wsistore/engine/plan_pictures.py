@@ -38,8 +38,10 @@ def missing_pictures(
 ) -> tuple[str, ...]:
     """Return which pictures are wanted and not there; all that are wanted without files."""
     wanted = [kind for kind in options.pictures if kind != "grids" or options.spec is not None]
-    found = [kind for kind in wanted if files is None or not files.picture(stem, kind).exists()]
-    if options.contact_sheet and (files is None or not files.cell(stem).exists()):
+    found = [
+        kind for kind in wanted if files is None or not files.outlet.has(files.picture(stem, kind))
+    ]
+    if options.contact_sheet and (files is None or not files.outlet.has(files.cell(stem))):
         found.append(CELL)
     return tuple(found)
 
@@ -121,13 +123,13 @@ def _cell(
     return draw_contours(small, contours, slide.size)
 
 
-def save_images(folder: Path, stem: str, slide: Slide, plan: TilePlan) -> int:
+def save_images(files: PlanFiles, stem: str, slide: Slide, plan: TilePlan) -> int:
     """Write each tile as ``<stem>_x<x>_y<y>.png``; those that are there are left alone.
 
     Parameters
     ----------
-    folder : Path
-        Made where missing.
+    files : PlanFiles
+        Where they go, in a folder of the slide.
     stem : str
         Of the slide.
     slide : Slide
@@ -142,9 +144,10 @@ def save_images(folder: Path, stem: str, slide: Slide, plan: TilePlan) -> int:
     """
     if not len(plan):
         return 0
+    folder = files.images(stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = {entry.name for entry in folder.iterdir()}
+        there = files.outlet.names(folder)
     except OSError as error:
         raise write_error(error, folder) from error
     names = [f"{stem}_x{x}_y{y}.png" for x, y in zip(plan.x.tolist(), plan.y.tolist(), strict=True)]
@@ -157,8 +160,8 @@ def save_images(folder: Path, stem: str, slide: Slide, plan: TilePlan) -> int:
     walk = iter_tiles(slide, places, rest.size, rest.resolution, threads=1, fill=rest.spec.fill)
     for batch in walk:
         own = wanted[batch.start : batch.start + len(batch)]
-        for name, pixels in zip(own, batch.pixels, strict=True):
-            atomic_write(folder / name, _png(pixels))
+        pairs = zip(own, batch.pixels, strict=True)
+        files.outlet.write((folder / name, _png(pixels)) for name, pixels in pairs)
     return len(rest)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from wsistore.durable import Outcome
+from wsistore.engine.outlets import Outlet, PathLike
 from wsistore.errors import WsistoreError
 
 if TYPE_CHECKING:
     from wsistore.engine.planning import PlanningOptions
+    from wsistore.tiles.plan import TilePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,24 @@ class PlanFiles:
 
     Parameters
     ----------
-    folder : Path
-        Of the run.
+    outlet : Outlet
+        Where they go.
+    keep_plans : bool
+        Whether results carry their plans, so that nobody has to read them again.
     """
 
-    folder: Path
+    outlet: Outlet
+    keep_plans: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Folder in which they are built: that of the run, or a temporary one."""
+        return self.outlet.folder
+
+    @property
+    def place(self) -> PathLike:
+        """Path or URL of the run."""
+        return self.outlet.place
 
     @property
     def visualization(self) -> Path:
@@ -58,6 +73,16 @@ class PlanFiles:
     def cell(self, stem: str) -> Path:
         """File of the small picture of a slide."""
         return self.cells / f"{stem}.jpg"
+
+    def root(self, stem: str, *, planned: bool) -> Path:
+        """File whose presence says that a slide is finished: it comes last."""
+        return self.patches(stem) if planned else self.contours(stem)
+
+    def others(self, stem: str) -> list[Path]:
+        """All other files of a slide that may have been made, but for its tiles."""
+        mask = self.mask(stem)
+        pictures = [self.picture(stem, kind) for kind in ("grids", "mask", "contours")]
+        return [mask, mask.with_suffix(".json"), *pictures, self.cell(stem)]
 
     def make(self, options: PlanningOptions) -> None:
         """Make the folders that a run needs."""
@@ -96,14 +121,16 @@ class SlideResult:
         µm per level-0 px.
     mpp_origin : str
         Who said so.
-    files : tuple of Path
-        Written or found.
+    files : tuple of Path or str
+        Written or found; URLs where they are in a bucket.
     seconds : float
         Spent on it.
     detail : str
         One line for people.
     error : WsistoreError or None
         Why it failed.
+    plan : TilePlan or None
+        Its tiles, where they were asked for.
     """
 
     path: str
@@ -115,10 +142,11 @@ class SlideResult:
     size: tuple[int, int] | None = None
     mpp: float | None = None
     mpp_origin: str = ""
-    files: tuple[Path, ...] = ()
+    files: tuple[PathLike, ...] = ()
     seconds: float = 0.0
     detail: str = ""
     error: WsistoreError | None = None
+    plan: TilePlan | None = field(default=None, repr=False, compare=False)
 
     @property
     def outcome(self) -> Outcome:

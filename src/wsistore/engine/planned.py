@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsistore.durable import FileLock, atomic_write
+from wsistore.durable import atomic_write
 from wsistore.engine.discovery import stem_of
 from wsistore.engine.plan_pictures import draw_pictures, missing_pictures, save_images
 from wsistore.engine.plan_results import PlanFiles, SlideResult
@@ -81,13 +81,15 @@ def run_group(
         for path in paths:
             begun = time.monotonic()
             try:
-                tasks.append(_begin(path, files, options, segmenter, stack))
+                with files.outlet.naming():
+                    tasks.append(_begin(path, files, options, segmenter, stack))
             except WsistoreError as error:
                 results.append(_not_done(path, error, begun))
         _segment(tasks, options, segmenter, turn, results)
         for task in tasks:
             try:
-                results.append(_finish(task, files, options))
+                with files.outlet.naming():
+                    results.append(_finish(task, files, options))
             except WsistoreError as error:
                 results.append(_not_done(task.path, error, task.begun))
     return results
@@ -117,13 +119,12 @@ def _begin(
     slide = stack.enter_context(open_slide(path, mpp=told))
     if options.spec is not None:
         check_calibration(slide)
-    place = files.contours(stem) if options.spec is None else files.patches(stem)
-    lock = FileLock(place.with_suffix(".lock"), f"{stem} in {files.folder}")
-    lock.acquire()
-    stack.callback(lock.release)
+    place = files.root(stem, planned=options.spec is not None)
+    stack.enter_context(files.outlet.locked(place, f"{stem} in {files.place}"))
     task = _Task(path, stem, slide, settings_of(slide, options, segmenter), begun)
-    if place.exists() and not options.force:
+    if not options.force and files.outlet.fetch(place):
         task.is_finished, task.plan = finished(place, task.settings, options)
+        files.outlet.drop(place)
     task.missing = missing_pictures(None if options.force else files, stem, options)
     return task
 
@@ -211,9 +212,13 @@ def _finish(task: _Task, files: PlanFiles, options: PlanningOptions) -> SlideRes
             thumbnail=task.thumbnail,
         )
     if options.save_images and task.plan is not None:
-        count = save_images(files.images(task.stem), task.stem, task.slide, task.plan)
+        count = save_images(files, task.stem, task.slide, task.plan)
         if count:
             written.append(files.images(task.stem))
+    if files.outlet.is_remote:
+        root = files.root(task.stem, planned=options.spec is not None)
+        made = [path for path in (*files.others(task.stem), root) if path.exists()]
+        files.outlet.ship(made)
     return _result(task, files, options, written)
 
 
@@ -264,12 +269,14 @@ def _result(
         size=(slide.size.width, slide.size.height),
         mpp=None if slide.mpp is None else slide.mpp.mean,
         mpp_origin="" if slide.mpp is None else slide.mpp.origin,
-        files=tuple(written),
+        files=tuple(files.outlet.shown(path) for path in written),
+        plan=plan if files.keep_plans else None,
         seconds=time.monotonic() - task.begun,
     )
-    place = files.contours(task.stem) if options.spec is None else files.patches(task.stem)
+    place = files.root(task.stem, planned=options.spec is not None)
     if not made:
-        return replace(result, files=(place,), detail="finished already")
+        found = (files.outlet.shown(place),)
+        return replace(result, files=found, detail="finished already")
     return replace(result, detail=_say(result, task, written))
 
 

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from wsistore.durable import Outcome, exit_code, write_error
 from wsistore.engine.discovery import stem_of
+from wsistore.engine.outlets import PathLike, below, open_outlet
 from wsistore.engine.plan_results import PlanFiles, SlideResult
 from wsistore.engine.planned import run_group
 from wsistore.engine.sheets import write_sheets
@@ -132,17 +132,17 @@ class PlanningReport:
 
     Parameters
     ----------
-    folder : Path
-        Where results lie.
+    folder : Path or str
+        Where results lie: a path or a URL.
     results : tuple of SlideResult
         One for each slide, in the order they were named.
-    sheets : tuple of Path
+    sheets : tuple of Path or str
         Contact sheets.
     """
 
-    folder: Path
+    folder: PathLike
     results: tuple[SlideResult, ...]
-    sheets: tuple[Path, ...] = ()
+    sheets: tuple[PathLike, ...] = ()
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -155,13 +155,13 @@ class PlanningReport:
         return exit_code(self.outcomes)
 
 
-def run_folder(output: str | os.PathLike[str], spec: TileSpec) -> Path:
-    """Return the folder of a run: ``<output>/<mag>x_<patch>px_<overlap>px_overlap``.
+def run_folder(output: str | os.PathLike[str], spec: TileSpec) -> PathLike:
+    """Return the folder of a run, or its URL: ``<output>/<mag>x_<patch>px_<overlap>px_overlap``.
 
     A resolution in µm/px or a level stands in place of ``<mag>x`` as ``0.5mpp``, ``level1``.
     """
     at = str(spec.resolution).replace(":", "")
-    return Path(output) / f"{at}_{spec.width:g}px_{spec.overlap[0]:g}px_overlap"
+    return below(os.fspath(output), f"{at}_{spec.width:g}px_{spec.overlap[0]:g}px_overlap")
 
 
 def plan_slides(
@@ -181,8 +181,9 @@ def plan_slides(
     ----------
     paths : sequence of str
         Slides; see `wsistore.engine.discovery.find_slides`.
-    folder : path
-        Made where missing.
+    folder : path or URL
+        Made where missing. For a URL, files are built in a temporary folder and uploaded
+        slide by slide.
     options : PlanningOptions
         What is wanted.
     on_result : callable, optional
@@ -195,15 +196,24 @@ def plan_slides(
     StoreWriteError
         If the folder can't be made.
     """
-    root = Path(folder)
+    with open_outlet(os.fspath(folder)) as outlet:
+        return plan_into(PlanFiles(outlet), paths, options, on_result)
+
+
+def plan_into(
+    files: PlanFiles,
+    paths: Sequence[str],
+    options: PlanningOptions,
+    on_result: Callable[[SlideResult], None] | None = None,
+) -> PlanningReport:
+    """Segment and plan slides into the files of a run; see `plan_slides`."""
     if options.spec is not None:
         need("h5py", "writing coordinates")  # now, and not once for each slide
     segmenter = make_segmenter(options.method, **options.method_parameters)
-    files = PlanFiles(root)
     try:
         files.make(options)
     except OSError as error:
-        raise write_error(error, root) from error
+        raise write_error(error, files.folder) from error
     turn = threading.Lock()  # one batch at a time goes through a model
     groups = [paths[at : at + options.batch] for at in range(0, len(paths), options.batch)]
     found: dict[str, SlideResult] = {}
@@ -222,10 +232,10 @@ def plan_slides(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     results = tuple(found[path] for path in paths)
-    sheets: tuple[Path, ...] = ()
+    sheets: tuple[PathLike, ...] = ()
     if options.contact_sheet:
         sheets = write_sheets(files, results, _title(options))
-    return PlanningReport(root, results, sheets)
+    return PlanningReport(files.place, results, sheets)
 
 
 def _title(options: PlanningOptions) -> str:

@@ -8,32 +8,34 @@ stage is left out of the next, and ends nothing.
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wsistore.durable import FileLock, Outcome, exit_code
+from wsistore.durable import Outcome, exit_code
 from wsistore.engine.embed_events import EmbedEvent
 from wsistore.engine.embedding import EmbedReport, embed
 from wsistore.engine.exporting import (
     FEATURE_FORMATS,
     PATCH_FORMATS,
     PatchOptions,
+    check_remote_formats,
     each_slide,
-    export_patches,
+    export_patches_into,
 )
+from wsistore.engine.outlets import Outlet, PathLike, below, open_outlet
 from wsistore.engine.plan_results import PlanFiles, SlideResult
-from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_slides
-from wsistore.errors import StoreLockedError, UsageError, WsistoreError
+from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_into
+from wsistore.errors import SourceNotFoundError, StoreLockedError, UsageError, WsistoreError
 from wsistore.export import read_plan
 from wsistore.export.feature_formats import check_format
 from wsistore.export.features_hdf5 import add_features_h5, feature_facts
 from wsistore.export.lmdb_reader import LmdbPatches
 from wsistore.export.store_features import stored_features
 from wsistore.features import FeatureCohort
+from wsistore.sources import is_url
 from wsistore.tiles.plan import TilePlan
 
 LAYOUTS = ("slideprocessor", "atlaspatch")
@@ -55,7 +57,7 @@ class ProcessOptions:
         Of the tiles; its layout is one of `LAYOUTS`.
     encoders : tuple of str
         Names for `wsistore.encoders.load_encoder`.
-    store : path, optional
+    store : path or URL, optional
         Of the cohort; ``features.zarr`` in the folder of the run where not said.
     exports : tuple of str
         Formats that are written to ``exports/<format>/`` in the folder of the run.
@@ -73,7 +75,7 @@ class ProcessOptions:
 
     planning: PlanningOptions
     encoders: tuple[str, ...]
-    store: Path | None = None
+    store: PathLike | None = None
     exports: tuple[str, ...] = ()
     embedding: Mapping[str, Any] = field(default_factory=dict)
     patches: PatchOptions = field(default_factory=lambda: PatchOptions(overwrite=True))
@@ -111,8 +113,8 @@ class ProcessedSlide:
         Spent on its plan.
     detail : str
         One line for people.
-    files : tuple of Path
-        Where its results are.
+    files : tuple of Path or str
+        Where its results are; URLs where they are in a bucket.
     error : WsistoreError or None
         Why it failed.
     """
@@ -124,7 +126,7 @@ class ProcessedSlide:
     tiles: int | None = None
     seconds: float = 0.0
     detail: str = ""
-    files: tuple[Path, ...] = ()
+    files: tuple[PathLike, ...] = ()
     error: WsistoreError | None = None
 
 
@@ -134,9 +136,9 @@ class ProcessReport:
 
     Parameters
     ----------
-    folder : Path
-        Of the run.
-    store : Path
+    folder : Path or str
+        Of the run: a path or a URL.
+    store : Path or str
         Of the features.
     slides : tuple of ProcessedSlide
         In the order they were named.
@@ -144,16 +146,16 @@ class ProcessReport:
         Of the first stage.
     embedding : EmbedReport or None
         Of the second; None where no slide was planned.
-    exports : mapping of str to Path
+    exports : mapping of str to Path or str
         Folders of the formats that were exported to.
     """
 
-    folder: Path
-    store: Path
+    folder: PathLike
+    store: PathLike
     slides: tuple[ProcessedSlide, ...]
     planning: PlanningReport
     embedding: EmbedReport | None = None
-    exports: Mapping[str, Path] = field(default_factory=dict)
+    exports: Mapping[str, PathLike] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -180,7 +182,7 @@ def process_slides(
     ----------
     paths : sequence of str
         Slides; see `wsistore.engine.discovery.find_slides`.
-    folder : path
+    folder : path or URL
         Of the run; made where missing. Gets what `plan_slides` makes, with
         ``features/<encoder>`` in the HDF5 files, the store, and ``exports/``.
     options : ProcessOptions
@@ -197,27 +199,31 @@ def process_slides(
     wsistore.errors.StoreError
         If the folder or the store can't be made.
     """
-    run = _Run(Path(folder), options)
-    planned = plan_slides(paths, run.folder, options.planning, on_plan)
-    for result in planned.results:
-        run.take(result)
-    report = run.embed(on_event)
-    if report is not None:
-        run.write()
-        run.export()
+    where = os.fspath(folder)
+    if is_url(where):
+        check_remote_formats(options.exports)
+    with open_outlet(where) as outlet:
+        run = _Run(outlet, below(where, STORE), options)
+        planned = plan_into(run.files, paths, options.planning, on_plan)
+        for result in planned.results:
+            run.take(result)
+        report = run.embed(on_event)
+        if report is not None:
+            run.write()
+            run.export()
     slides = tuple(run.slides[result.path] for result in planned.results)
-    exports = {kind: run.folder / EXPORTS / kind for kind in options.exports}
-    return ProcessReport(run.folder, run.store, slides, planned, report, exports)
+    exports = {kind: below(outlet.place, EXPORTS, kind) for kind in options.exports}
+    return ProcessReport(outlet.place, run.store, slides, planned, report, exports)
 
 
 class _Run:
     """A run under way: which slides are still in it, and what became of the others."""
 
-    def __init__(self, folder: Path, options: ProcessOptions) -> None:
-        self.folder = folder
+    def __init__(self, outlet: Outlet, store: PathLike, options: ProcessOptions) -> None:
+        self.outlet = outlet
         self.options = options
-        self.store = options.store or folder / STORE
-        self.files = PlanFiles(folder)
+        self.store = store if options.store is None else options.store
+        self.files = PlanFiles(outlet, keep_plans=outlet.is_remote)
         self.slides: dict[str, ProcessedSlide] = {}
         self.plans: dict[str, TilePlan] = {}
         self._paths: dict[str, str] = {}
@@ -235,14 +241,22 @@ class _Run:
             result.detail,
             error=result.error,
         )
-        place = self.files.patches(result.name)
-        if result.status != "failed" and result.files and place.exists():
+        if result.status != "failed" and result.files:
             try:
-                self.plans[result.name] = read_plan(place)
-                self._paths[result.name] = result.path
+                plan = self._plan_of(result)
             except WsistoreError as error:
                 slide = _failed(slide, "plan", error)
+            else:
+                if plan is not None:
+                    self.plans[result.name] = plan
+                    self._paths[result.name] = result.path
         self.slides[result.path] = slide
+
+    def _plan_of(self, result: SlideResult) -> TilePlan | None:
+        place = self.files.patches(result.name)
+        if self.outlet.is_remote:
+            return result.plan
+        return read_plan(place) if place.exists() else None
 
     def embed(self, on_event: OnEvent | None) -> EmbedReport | None:
         """Compute the features of all plans."""
@@ -278,16 +292,20 @@ class _Run:
         for name in list(self.plans):
             path = self.files.patches(name)
             try:
-                if self._write_one(cohort, name, path):
+                with self.outlet.naming():
+                    is_new = self._write_one(cohort, name, path)
+                if is_new:
                     self._put(self._slide(name), status="done")
-                self._put(self._slide(name), files=(path,))
+                self._put(self._slide(name), files=(self.outlet.shown(path),))
             except StoreLockedError as error:  # another run is at it, and will write the same
                 self._put(self._slide(name), status="skipped", detail=error.message)
             except WsistoreError as error:
                 self._lose(name, "write", error)
 
     def _write_one(self, cohort: FeatureCohort, name: str, path: Path) -> bool:
-        with _locked(path, name):
+        with self.outlet.locked(path, f"{name} in {self.outlet.place}"):
+            if not self.outlet.fetch(path):
+                raise SourceNotFoundError(f"{self.outlet.shown(path)} is there no longer")
             found = feature_facts(path)
             wanted = cohort.infos[name].encoders if name in cohort.infos else {}
             lacking = [
@@ -302,28 +320,32 @@ class _Run:
                     path,
                     write_batch=self.options.planning.write_batch,
                 )
+                self.outlet.ship([path])
+            self.outlet.drop(path)
         return bool(lacking)
 
     def export(self) -> None:
         """Write the formats that are wanted: of slides that are new, or not there yet."""
         cohort = FeatureCohort(self.store, encoders=list(self._encoders))
         for kind in self.options.exports:
-            folder = self.folder / EXPORTS / kind
-            names = list(self.plans)
-            if folder.exists():
-                names = [n for n in names if self._is_new(n) or not _is_exported(kind, folder, n)]
+            folder = self.outlet.folder / EXPORTS / kind
+            there = _exported(kind, folder, self.outlet)
+            names = [n for n in self.plans if self._is_new(n) or not there(n)]
             if not names:
                 continue
             if kind in PATCH_FORMATS:
                 # Shards run over all slides, so they are made anew together.
                 chosen = list(self.plans) if kind == "tar" else names
                 plans = {name: self.plans[name] for name in chosen}
-                report = export_patches(plans, kind, folder, self.options.patches)
+                report = export_patches_into(self.outlet, folder, plans, kind, self.options.patches)
             else:
                 write = FEATURE_FORMATS[kind].write
 
-                def features(name: str, write: Any = write, folder: Path = folder) -> list[Path]:
-                    return list(write(stored_features(cohort, name, self._encoders), folder))
+                def features(
+                    name: str, write: Any = write, folder: Path = folder
+                ) -> Sequence[PathLike]:
+                    written = write(stored_features(cohort, name, self._encoders), folder)
+                    return self.outlet.ship(written)
 
                 report = each_slide(names, features)
             self._note(report.outcomes, report.errors)
@@ -359,29 +381,28 @@ def _failed(slide: ProcessedSlide, stage: str, error: WsistoreError) -> Processe
     return replace(slide, status="failed", stage=stage, detail=detail, error=error)
 
 
-class _locked:  # noqa: N801 (reads as a verb)
-    """Holds the lock that planning runs take on the results of a slide."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._lock = FileLock(path.with_suffix(".lock"), f"{name} in {path.parent.parent}")
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-def _is_exported(kind: str, folder: Path, name: str) -> bool:
-    """Return whether a slide seems to be in an export; a wrong no costs only time."""
+def _exported(kind: str, folder: Path, outlet: Outlet) -> Callable[[str], bool]:
+    """Return what tells whether a slide seems to be in an export; a wrong no costs only time."""
     if kind == "lmdb":
-        try:
-            with LmdbPatches(folder) as store:
-                return name in store.slides
-        except WsistoreError:
-            return False
+        slides = _slides_of_lmdb(folder)
+        return lambda name: name in slides
+    files = list(outlet.files_below(folder))
     if kind == "images":
-        return (folder / name / "plan.json").is_file()
-    if kind == "tar":
-        return any(folder.glob("*.shards.json"))
-    return any(path.stem == name for path in folder.rglob(f"{glob.escape(name)}.*"))
+        done = {path.parts[0] for path in files if path.name == "plan.json"}
+    elif kind == "tar":
+        complete = any(path.name.endswith(".shards.json") for path in files)
+        return lambda _: complete
+    else:
+        # Of files, and of folders that are stores of a slide.
+        done = {PurePosixPath(part).stem for path in files for part in path.parts}
+    return lambda name: name in done
+
+
+def _slides_of_lmdb(folder: Path) -> Container[str]:
+    if not folder.exists():
+        return ()
+    try:
+        with LmdbPatches(folder) as store:
+            return frozenset(store.slides)
+    except WsistoreError:
+        return ()

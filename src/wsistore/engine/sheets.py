@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from wsistore.export import Cell, contact_sheets, save_picture
 
 if TYPE_CHECKING:
+    from wsistore.engine.outlets import PathLike
     from wsistore.engine.plan_results import PlanFiles, SlideResult
 
 
-def write_sheets(files: PlanFiles, results: Sequence[SlideResult], title: str) -> tuple[Path, ...]:
+def write_sheets(
+    files: PlanFiles, results: Sequence[SlideResult], title: str
+) -> tuple[PathLike, ...]:
     """Draw all slides of a run; ``contact_sheet.png``, and ``_2.png`` ... of large runs."""
     if not results:
         return ()
@@ -27,13 +30,13 @@ def write_sheets(files: PlanFiles, results: Sequence[SlideResult], title: str) -
         suffix = "" if number == 1 else f"_{number}"
         written.append(files.folder / f"contact_sheet{suffix}.png")
         save_picture(written[-1], sheet)
-    return tuple(written)
+    return files.outlet.ship(written)
 
 
 def _cell_of(files: PlanFiles, result: SlideResult) -> Cell:
     if result.status == "failed":
         return Cell(result.name, f"{_code(result)}{result.detail}", "failed")
-    picture = functools.partial(_load, files.cell(result.name))
+    picture = functools.partial(_load, files, files.cell(result.name))
     return Cell(result.name, _caption(result), "warning" if result.is_odd else "done", picture)
 
 
@@ -54,11 +57,14 @@ def _caption(result: SlideResult) -> str:
     return ", ".join(told) or result.detail
 
 
-def _load(path: Path) -> NDArray[np.uint8] | None:
+def _load(files: PlanFiles, path: Path) -> NDArray[np.uint8] | None:
     from PIL import Image, UnidentifiedImageError
 
+    data = files.outlet.read(path)
+    if data is None:
+        return None
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError):  # gone, or cut short: the caption stands for it
+    except (OSError, UnidentifiedImageError):  # cut short: the caption stands for it
         return None
