@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,15 @@ from wsistore.errors import (
 )
 from wsistore.geometry import Box, Size
 from wsistore.pyramid.checksums import Checksums, read_checksums
-from wsistore.pyramid.chunkfiles import check_chunk_files
 from wsistore.pyramid.coding import COPIED
 from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.options import LOSSLESS
-from wsistore.pyramid.shardfile import ShardSum, check_shard
+from wsistore.pyramid.readahead import read_ahead
+from wsistore.pyramid.shardfile import ShardSum
+from wsistore.pyramid.storefiles import StoreFiles, files_of
 from wsistore.pyramid.tilecodec import Completer, completer, stored_codec
 from wsistore.slides import Slide, TileTable, open_slide
+from wsistore.sources import is_url, open_folder, redact
 
 LOSSY_LIMIT = 12.0
 """Mean absolute difference in grey levels above which a lossy level is no likeness."""
@@ -148,9 +149,9 @@ def verify(
     Parameters
     ----------
     store : path
-        A local store.
+        A store, local or by URL.
     against : path, optional
-        The slide that it was made from.
+        The slide that it was made from, local or by URL.
     on_event : callable, optional
         Is told `VerifyProgress`.
 
@@ -159,20 +160,22 @@ def verify(
     UsageError
         If this is no store with a checksum document.
     wsistore.errors.WsistoreError
-        If the source can't be opened.
+        If the source can't be opened, or objects can't be had.
     """
-    root = os.path.abspath(store)  # noqa: PTH100 (keeps links)
+    told = os.fspath(store)
+    root = told.rstrip("/") if is_url(told) else os.path.abspath(told)  # noqa: PTH100 (keeps links)
+    shown = redact(root)
     tell = on_event or _ignore
     try:
         sums = read_checksums(root)
     except StoreCorruptError as error:
-        return VerifyReport(root, 0, 0, findings=(Finding(CHECKSUMS, error.message),))
+        return VerifyReport(shown, 0, 0, findings=(Finding(CHECKSUMS, error.message),))
     if sums is None:
         raise UsageError(
-            f"{os.fspath(store)} has no {CHECKSUMS}",
-            hint="Only local stores made by wsistore convert can be verified.",
+            f"{redact(told)} has no {CHECKSUMS}",
+            hint="Only stores made by wsistore convert can be verified.",
         )
-    checked = _Checked(root, sums)
+    checked = _Checked(root, sums, files_of(root))
     checked.check(tell)
     if against is not None and not checked.findings:
         with open_slide(against) as source, open_slide(root) as copy:
@@ -181,7 +184,7 @@ def verify(
             except StoreCorruptError as error:
                 checked.note("zarr.json", error.message)
     return VerifyReport(
-        root,
+        shown,
         len(sums.shards),
         sum(value.chunks for value in sums.shards.values()),
         checked.compared_tiles,
@@ -196,6 +199,7 @@ class _Checked:
 
     root: str
     sums: Checksums
+    files: StoreFiles
     findings: list[Finding] = field(default_factory=list)
     differences: list[LevelDifference] = field(default_factory=list)
     compared_tiles: int = 0
@@ -215,53 +219,40 @@ class _Checked:
         except _NO_SHARDS as error:
             self.note("zarr.json", f"metadata and shards don't go together: {error!r}")
             return
-        for number, (key, expected) in enumerate(sorted(self.sums.shards.items()), start=1):
-            self._check_shard(key, expected, slots)
+        check = partial(self._shard_fault, slots)
+        keys = sorted(self.sums.shards)
+        for number, (key, fault) in enumerate(read_ahead(check, keys, self.files.ahead), start=1):
+            if fault:
+                self.note(key, fault)
             tell(VerifyProgress("checksums", number, total))
         self._check_strangers()
 
     def _check_file(self, name: str, expected: ShardSum) -> None:
-        if not self._has_size(name, expected.size):
-            return
         try:
-            data = Path(self.root, name).read_bytes()
-        except OSError as error:
-            self.note(name, f"can't be read: {os.strerror(error.errno or 0)}")
+            data = self.files.read(name, expected.size)
+        except StoreCorruptError as error:
+            self.note(name, error.message)
             return
         if (len(data), crc32c(data)) != (expected.size, expected.crc):
             self.note(name, "does not match its checksum")
 
-    def _has_size(self, name: str, size: int) -> bool:
-        """Return whether a file may be read whole: its size is that which was written."""
-        try:
-            found = os.stat(f"{self.root}/{name}")  # noqa: PTH116
-        except OSError as error:
-            self.note(name, f"can't be read: {os.strerror(error.errno or 0)}")
-            return False
-        if not stat.S_ISREG(found.st_mode):
-            self.note(name, "is not a regular file")
-        elif found.st_size != size:
-            self.note(name, f"has {found.st_size} bytes, expected {size}")
-        else:
-            return True
-        return False
-
-    def _check_shard(self, key: str, expected: ShardSum, slots: dict[str, int]) -> None:
-        block = _block(key)
+    def _shard_fault(self, slots: dict[str, int], key: str) -> str:
+        """Return what is wrong with a shard, empty where nothing is."""
+        expected, block = self.sums.shards[key], _block(key)
+        level = key.partition("/")[0]
         try:
             if block is None:
-                found = check_shard(f"{self.root}/{key}", slots[key.partition("/")[0]])
+                found = self.files.check_shard(key, slots[level], expected)
             else:
-                found = check_chunk_files(f"{self.root}/{key.partition('/')[0]}/0", block)
+                found = self.files.check_block(f"{level}/0", block)
         except StoreCorruptError as error:
-            self.note(key, error.message)
-            return
-        if found != expected:
-            self.note(
-                key,
-                f"is whole, but not what was written: {found.size} bytes and {found.chunks} "
-                f"chunks, expected {expected.size} and {expected.chunks}",
-            )
+            return error.message
+        if found == expected:
+            return ""
+        return (
+            f"is whole, but not what was written: {found.size} bytes and {found.chunks} "
+            f"chunks, expected {expected.size} and {expected.chunks}"
+        )
 
     def _check_strangers(self) -> None:
         """Note files that nobody wrote: they would be read as tiles.
@@ -278,13 +269,9 @@ class _Checked:
                     for row in range(block.y, block.bottom)
                     for column in range(block.x, block.right)
                 )
-        for folder, folders, names in os.walk(self.root):
-            if folder == self.root and "labels" in folders:
-                folders.remove("labels")
-            for name in names:
-                path = os.path.relpath(os.path.join(folder, name), self.root)  # noqa: PTH118
-                if path not in known:
-                    self.note(path, "is no file of this store")
+        for name in self.files.names():
+            if name not in known:
+                self.note(name, "is no file of this store")
 
 
 def _block(key: str) -> Box | None:
@@ -301,12 +288,13 @@ def _slots(root: str, sums: Checksums) -> dict[str, int]:
     """Return the number of inner chunks of a shard, by level."""
     from json import loads
 
+    folder = open_folder(root)
     found = {}
     for key in sums.shards:
         level = key.partition("/")[0]
         if level in found or _block(key) is not None:
             continue
-        document: dict[str, Any] = loads(Path(root, level, "zarr.json").read_bytes())
+        document: dict[str, Any] = loads(folder.get(f"{level}/zarr.json") or b"")
         shard = document["chunk_grid"]["configuration"]["chunk_shape"]
         chunk = document["codecs"][0]["configuration"]["chunk_shape"]
         found[level] = int((shard[1] // chunk[1]) * (shard[2] // chunk[2]))
@@ -344,8 +332,8 @@ class _Comparison:
         left_out = _damaged(self._checked.root, index)
         complete = completer(theirs, stored_codec(theirs) or note["codec"])
         batches = list(_batches(theirs.grid))
-        for number, (columns, rows) in enumerate(batches, start=1):
-            pairs = zip(_read(theirs, columns, rows), _read(ours, columns, rows), strict=True)
+        fetched = read_ahead(partial(_read_pairs, theirs, ours), batches, self._checked.files.ahead)
+        for number, ((columns, rows), pairs) in enumerate(fetched, start=1):
             for column, row, (before, after) in zip(
                 columns.tolist(), rows.tolist(), pairs, strict=True
             ):
@@ -404,6 +392,12 @@ def _batches(grid: Size) -> Iterator[tuple[Any, Any]]:
         yield columns, rows
 
 
+def _read_pairs(
+    theirs: TileTable, ours: TileTable, batch: tuple[Any, Any]
+) -> list[tuple[memoryview, memoryview]]:
+    return list(zip(_read(theirs, *batch), _read(ours, *batch), strict=True))
+
+
 def _read(table: TileTable, columns: Any, rows: Any) -> list[memoryview]:
     refs = table.locate(columns, rows)
     blocks = [memoryview(b"")] * len(columns)
@@ -420,11 +414,12 @@ def _read(table: TileTable, columns: Any, rows: Any) -> list[memoryview]:
 def _private(root: str) -> dict[str, Any]:
     from json import loads
 
-    path = Path(root, "zarr.json")
-    if path.exists():
-        private: dict[str, Any] = loads(path.read_bytes())["attributes"]["wsistore"]
+    folder = open_folder(root)
+    data = folder.get("zarr.json")
+    if data is not None:
+        private: dict[str, Any] = loads(data)["attributes"]["wsistore"]
     else:
-        private = loads(Path(root, ".zattrs").read_bytes())["wsistore"]
+        private = loads(folder.get(".zattrs") or b"")["wsistore"]
     return private
 
 
@@ -448,7 +443,7 @@ def _level_notes(root: str) -> list[dict[str, Any]]:
         ]
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise StoreCorruptError(
-            f"{root} does not say where its levels come from ({error!r})"
+            f"{redact(root)} does not say where its levels come from ({error!r})"
         ) from error
 
 
