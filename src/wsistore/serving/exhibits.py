@@ -10,7 +10,9 @@ from typing import Literal
 
 from wsistore._version import __version__
 from wsistore.geometry import Mpp, Size
+from wsistore.pyramid.views import SlideFolder
 from wsistore.serving.contents import ChunkCache, Contents, FolderContents, file_contents
+from wsistore.serving.portable import is_plain_store, is_portable
 from wsistore.slides import Slide, open_slide
 from wsistore.sources import open_folder, redact
 
@@ -105,13 +107,9 @@ def _contents(slide: Slide, codec: Codec, cache: ChunkCache) -> Contents:
     """Return the store's files where they can be sent as they are, else a view of the slide."""
     state = f"{slide.fingerprint} {codec} {__version__}"
     if slide.format == "ome-zarr":
-        from wsistore.serving.portable import is_plain_store, is_portable
-
         folder = open_folder(slide.path)
         if is_plain_store(folder) and (codec == "unchanged" or is_portable(folder)):
             return file_contents(folder, state)
-    from wsistore.pyramid.views import SlideFolder
-
     return FolderContents(SlideFolder(slide, codec=codec), state, cache)
 
 
