@@ -27,6 +27,7 @@ EXPECTED = [
     "TileSpec",
     "WsistoreError",
     "__version__",
+    "as_xarray",
     "as_zarr",
     "convert",
     "embed",

@@ -14,6 +14,7 @@ from wsistore._version import __version__
 if TYPE_CHECKING:
     from wsistore.engine import convert as convert
     from wsistore.engine import embed as embed
+    from wsistore.engine.lazy_arrays import as_xarray as as_xarray
     from wsistore.errors import WsistoreError as WsistoreError
     from wsistore.features import FeatureCohort as FeatureCohort
     from wsistore.features import list_features as list_features
@@ -59,6 +60,7 @@ _ROOM_OF = {
     "TileSpec": "wsistore.tiles",
     "TileStream": "wsistore.tiles",
     "WsistoreError": "wsistore.errors",
+    "as_xarray": "wsistore.engine.lazy_arrays",
     "as_zarr": "wsistore.pyramid.views.zarr_store",
     "convert": "wsistore.engine",
     "embed": "wsistore.engine",

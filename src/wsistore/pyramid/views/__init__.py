@@ -2,6 +2,7 @@
 
 - ``folder``: a slide as the objects of an NGFF 0.5 image (`SlideFolder`), each chunk made
   when it is asked for, by ``levels``.
+- ``pixels``: a slide at one resolution as an array (`SlidePixels`), for lazy arrays.
 - ``zarr_store``: views as stores of zarr-python (`as_zarr`).
 
 Nothing that needs zarr is imported here.

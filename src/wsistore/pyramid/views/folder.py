@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from wsistore.pyramid.tilecodec import stored_codec
 from wsistore.pyramid.views.levels import EncodedPixels, LevelView, MovedTiles
 from wsistore.pyramid.views.memory import MemorySource
 from wsistore.pyramid.views.model import ViewFolder
+from wsistore.pyramid.views.sharing import shared_slide
 from wsistore.slides import Slide
-from wsistore.slides.reopening import Opening, reopen
+from wsistore.slides.reopening import Opening
 from wsistore.sources import is_url
 
 ViewCodec = Literal["unchanged", "portable"]
@@ -268,17 +268,6 @@ def _checked(slide: Slide, levels: Sequence[int] | None) -> tuple[int, ...]:
     return chosen
 
 
-_reopened_here: WeakValueDictionary[tuple[str, str, tuple[int, ...]], SlideFolder] = (
-    WeakValueDictionary()
-)
-"""Views that came from other processes. Tasks of dask each bring one; it is opened once."""
-
-
 def _reopened(opening: Opening, codec: ViewCodec, levels: tuple[int, ...]) -> SlideFolder:
     """Return the view of another process, in this one."""
-    key = (repr(opening), codec, levels)
-    found = _reopened_here.get(key)
-    if found is None:
-        found = SlideFolder(reopen(opening, closed=False), codec=codec, levels=levels)
-        _reopened_here[key] = found
-    return found
+    return SlideFolder(shared_slide(opening), codec=codec, levels=levels)
