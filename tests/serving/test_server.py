@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,13 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [(tag, value or "") for key, value in attrs if key in ("href", "src")]
+
+
+@pytest.fixture(scope="module")
+def everywhere(zstd_store: Path) -> Iterator[SlideServer]:
+    """A server of all interfaces."""
+    with SlideServer([zstd_store], host="0.0.0.0") as server:
+        yield server
 
 
 def test_names_are_unique_stems(tmp_path: Path, zstd_store: Path) -> None:
@@ -82,6 +89,27 @@ def test_the_index_page(zstd_store: Path, visit: Callable[[str], Any]) -> None:
             pytest.approx(0.499e-6),
             "m",
         ]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost:9000", "http://localhost:9000/"),  # through a tunnel
+        ("[::1]:9000", "http://[::1]:9000/"),
+        ("slides.hospital.example", "http://slides.hospital.example/"),
+        ("<script>", None), ("a/b", None), ("a:b", None), ("a b", None), ("a@b", None), ("", None),
+    ],
+)  # fmt: skip
+def test_links_take_the_address_that_the_client_reached(
+    everywhere: SlideServer, visit: Callable[[str], Any], host: str, address: str | None
+) -> None:
+    client = visit(everywhere.url)
+    base = address or everywhere.url
+    (record,) = json.loads(client("/slides.json", Host=host).body)["slides"]
+    assert record["url"] == f"{base}tissue.ome.zarr/"
+    page = client("/", Host=host).body
+    assert f"<code>{base}tissue.ome.zarr/</code>".encode() in page
+    assert b"<script>" not in page
 
 
 def test_listings_lead_to_all_files(zstd_store: Path, visit: Callable[[str], Any]) -> None:
@@ -144,6 +172,20 @@ def test_it_listens_on_the_loopback_interface_alone(zstd_store: Path) -> None:
         assert server.url.startswith("http://127.0.0.1:")
         assert server._listener is not None
         assert server._listener.socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_the_other_internet_protocol(zstd_store: Path, visit: Callable[[str], Any]) -> None:
+    try:
+        server = SlideServer([zstd_store], host="::1").start()
+    except UsageError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    try:
+        assert server.url.startswith("http://[::1]:")
+        client = visit(server.url)
+        assert client("/").status == 200
+        assert client("/", Host="evil.example").status == 421
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from wsistore.serving.pages import POLICY
 from wsistore.serving.patience import PatientReader
 from wsistore.serving.ranges import UnsatisfiableError, parse_range
 from wsistore.serving.tags import tag_is_listed
-from wsistore.serving.targets import BadTargetError, Target, host_is_ours, parse_target
+from wsistore.serving.targets import BadTargetError, Target, address_of, host_is_ours, parse_target
 
 if TYPE_CHECKING:
     from wsistore.serving.contents import Resource
@@ -159,7 +159,7 @@ class Request(BaseHTTPRequestHandler):
         wanted = self.headers.get("If-None-Match", "")
         if fresh is not None and wanted.strip() != "*" and tag_is_listed(wanted, fresh):
             return self._unchanged(fresh)
-        found = showroom.find(target)
+        found = showroom.find(target, address_of(self.headers.get("Host", "")))
         if found is None:
             return _plain(HTTPStatus.NOT_FOUND, [("Cache-Control", "no-cache")])
         resource, kind = found

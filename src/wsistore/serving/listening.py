@@ -30,8 +30,11 @@ class Showroom(Protocol):
     def known_tag(self, target: Target) -> str | None:
         """Return the entity tag of a target where that needs no reading."""
 
-    def find(self, target: Target) -> tuple[Resource, str] | None:
-        """Return what is at a target and its media type, None where there is nothing."""
+    def find(self, target: Target, address: str | None) -> tuple[Resource, str] | None:
+        """Return what is at a target and its media type, None where there is nothing.
+
+        `address` is that of the server as the client reaches it, None where it says none.
+        """
 
 
 class Listener(ThreadingHTTPServer):

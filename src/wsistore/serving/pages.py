@@ -11,7 +11,10 @@ from wsistore._version import __version__
 from wsistore.serving.exhibits import ServedSlide
 from wsistore.serving.viewers import viewer_links
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 """Content-Security-Policy of the pages: no script, and nothing from elsewhere."""
 
 _STYLE = """

@@ -151,10 +151,7 @@ class SlideServer:
         NotReadyError
             If it isn't started.
         """
-        base = self.url
-        return tuple(
-            exhibit.describe(name, f"{base}{name}/") for name, exhibit in self._exhibits.items()
-        )
+        return self._slides_at(self.url)
 
     # What the listener asks
 
@@ -165,12 +162,12 @@ class SlideServer:
             return None
         return exhibit.contents.known_tag(key)
 
-    def find(self, target: Target) -> tuple[Resource, str] | None:
+    def find(self, target: Target, address: str | None) -> tuple[Resource, str] | None:
         """Return what is at a target and its media type, None where there is nothing."""
         if not target.parts:
-            return _page(index_page(self.slides), _HTML)
+            return _page(index_page(self._slides_at(address or self.url)), _HTML)
         if target == (("slides.json",), False):
-            return _page(slides_document(self.slides), _JSON)
+            return _page(slides_document(self._slides_at(address or self.url)), _JSON)
         exhibit, key = self._split(target)
         if exhibit is None:
             return None
@@ -180,6 +177,11 @@ class SlideServer:
         if found is None:
             return None
         return found, _JSON if key.endswith(".json") else "application/octet-stream"
+
+    def _slides_at(self, address: str) -> tuple[ServedSlide, ...]:
+        return tuple(
+            exhibit.describe(name, f"{address}{name}/") for name, exhibit in self._exhibits.items()
+        )
 
     def _split(self, target: Target) -> tuple[Exhibit | None, str]:
         if not target.parts:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Hosts that a request to a server on the loopback interface may name."""
+
+_HOST = re.compile(r"([A-Za-z0-9._\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
 
 
 class BadTargetError(ValueError):
@@ -57,6 +60,16 @@ def _part(part: str) -> str:
     if name in (".", "..") or any(char in "/\\" or ord(char) < 32 for char in name):
         raise BadTargetError("a part of the path leads upwards or holds a separator")
     return name
+
+
+def address_of(header: str) -> str | None:
+    """Return the address of the server as a client reaches it, which its ``Host`` header tells.
+
+    Through a tunnel, or by the machine's name in the network, that is not the address which
+    the server listens on. None where the header is no host.
+    """
+    host = header.strip()
+    return f"http://{host}/" if _HOST.fullmatch(host) else None
 
 
 def is_loopback(host: str) -> bool:
