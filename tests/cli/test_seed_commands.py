@@ -20,7 +20,7 @@ pytest.importorskip("h5py")
 
 DEFAULTS = {
     "step_size": None,
-    "output": Path("output"),
+    "output": "./output",
     "device": "cuda",
     "tissue_thresh": 0.01,
     "white_thresh": 15,

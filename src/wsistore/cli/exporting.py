@@ -24,7 +24,7 @@ features = typer.Typer(
     help="List, verify, export and import features.", no_args_is_help=True, add_completion=False
 )
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A feature store.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="A feature store: a path or a URL.")]
 Slides = Annotated[
     list[str] | None, typer.Option("--slide", help="Name of a slide; repeatable. Default: all.")
 ]
@@ -45,7 +45,7 @@ def export(
             "spatialdata. Pixels of the tiles: lmdb, images, tar, hdf5-tiles."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder: a path or a URL.")],
     slide: Slides = None,
     encoder: Encoders = None,
     codec: Annotated[
@@ -107,7 +107,7 @@ def export(
         overwrite=overwrite,
     )
     report = export_store(store, format, output, slides=slide, encoders=encoder, patches=options)
-    print_exported(report, str(output), as_json=as_json)
+    print_exported(report, output, as_json=as_json)
     return ExitCode(report.exit_code)
 
 
@@ -140,7 +140,7 @@ def list_stored(
 
     infos = list_features(store)
     if as_json:
-        print_json({"store": str(store), "slides": [_info_record(info) for info in infos]})
+        print_json({"store": store, "slides": [_info_record(info) for info in infos]})
         return ExitCode.DONE
     from wsistore.cli.tables import console, table
 
@@ -217,9 +217,7 @@ def verify_stored(
         for c in report.failed
     ]
     if as_json:
-        print_json(
-            {"store": str(store), "ok": report.ok, "tiles": len(report.checks), "failed": bad}
-        )
+        print_json({"store": store, "ok": report.ok, "tiles": len(report.checks), "failed": bad})
     else:
         for found in bad[:20]:
             typer.echo(
@@ -241,10 +239,12 @@ def import_files(
         list[Path],
         typer.Argument(metavar="FILE...", help="HDF5, Parquet or AnnData files of features."),
     ],
-    store: Annotated[Path, typer.Option(help="Store of the features of all slides.")],
+    store: Annotated[
+        str, typer.Option(help="Store of the features of all slides: a path or a URL.")
+    ],
     slides: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the slides, matched by stem: their levels then count."),
+        str | None,
+        typer.Option(help="Folder or URL of the slides, matched by stem: their levels count."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away features of these slides.")
@@ -274,14 +274,14 @@ def import_files(
         records.append(record)
     code = exit_code(outcomes)
     if as_json:
-        print_json({"store": str(store), "exit_code": code, "files": records})
+        print_json({"store": store, "exit_code": code, "files": records})
     else:
         done = sum(outcome.status == "done" for outcome in outcomes)
         typer.echo(f"{done} of {len(files)} files imported into {store}")
     return ExitCode(code)
 
 
-def _known_slides(folder: Path | None) -> Any:
+def _known_slides(folder: str | None) -> Any:
     """Return what opens a slide by its stem, and gives None where there is none."""
     if folder is None:
         return lambda _: None

@@ -19,11 +19,13 @@ RUN = "Run"
 OUT = "Output"
 
 SlidePath = Annotated[
-    str, typer.Argument(metavar="PATH", help="A slide, a store, or a folder of them.")
+    str, typer.Argument(metavar="PATH", help="A slide, a store, or a folder of them; URLs too.")
 ]
 OutputFolder = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="Root folder of the results.", rich_help_panel=OUT),
+    str,
+    typer.Option(
+        "--output", "-o", help="Root folder of the results: a path or a URL.", rich_help_panel=OUT
+    ),
 ]
 Device = Annotated[
     str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,11 +127,12 @@ def process(
     weights: EncoderWeights = "pretrained",
     allow_pickle: AllowPickle = None,
     trust_remote_code: TrustRemoteCode = False,
-    output: OutputFolder = Path("./output"),
+    output: OutputFolder = "./output",
     store: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Store of the features of all slides. Default: features.zarr in the run's folder.",
+            help="Store of the features of all slides, a path or a URL. "
+            "Default: features.zarr in the run's folder.",
             rich_help_panel=OUT,
         ),
     ] = None,
@@ -306,17 +306,23 @@ def _embedding(
 @guarded
 def embed(
     plans: Annotated[
-        list[Path],
-        typer.Argument(metavar="PLAN...", help="Plans of any format, or folders of Parquet plans."),
+        list[str],
+        typer.Argument(
+            metavar="PLAN...",
+            help="Plans of any format, or folders of Parquet plans; URLs of these, or of a "
+            "folder of plans.",
+        ),
     ],
     encoder: Annotated[
         list[str],
         typer.Option("--encoder", help="Encoders; repeatable, or separated by commas."),
     ],
-    store: Annotated[Path, typer.Option(help="Store of the features of all slides.")],
+    store: Annotated[
+        str, typer.Option(help="Store of the features of all slides: a path or a URL.")
+    ],
     slides: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the slides, if they have moved; matched by stem."),
+        str | None,
+        typer.Option(help="Folder or URL of the slides, if they have moved; matched by stem."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="cuda, cuda:N, mps, auto or cpu.", rich_help_panel=FEATURES)
@@ -374,19 +380,16 @@ def embed(
             on_event=tell,
             **options,
         )
-    print_embedded(report, str(store), as_json=as_json)
+    print_embedded(report, store, as_json=as_json)
     return ExitCode(report.exit_code)
 
 
-def _works(places: list[Path], folder: Path | None) -> list[TilePlan | tuple[str, TilePlan]]:
+def _works(places: list[str], folder: str | None) -> list[TilePlan | tuple[str, TilePlan]]:
     """Return plans, with where their slides are now."""
     from wsistore.engine.discovery import find_slides, stem_of
-    from wsistore.export import read_plan
-    from wsistore.export.parquet_files import read_all_parquet
+    from wsistore.export import read_plans
 
-    plans: list[TilePlan] = []
-    for place in places:
-        plans += read_all_parquet(place) if place.is_dir() else [read_plan(place)]
+    plans: list[TilePlan] = [plan for place in places for plan in read_plans(place)]
     if folder is None:
         return list(plans)
     known = {stem_of(path): path for path in find_slides(folder, recursive=True).paths}

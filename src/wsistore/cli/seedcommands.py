@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,7 +104,7 @@ def segment_and_get_coords(
     device: Device = "cuda",
     tissue_thresh: TissueThresh = 0.01,
     seg_batch_size: SegBatchSize = 1,
-    output: OutputFolder = Path("./output"),
+    output: OutputFolder = "./output",
     layout: Annotated[
         str,
         typer.Option(

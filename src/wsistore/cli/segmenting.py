@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from wsistore.cli.boundary import Debug, ExitCode, Json, guarded
 from wsistore.cli.planned_options import (
     Device,
@@ -34,7 +32,7 @@ def segment(
     device: Device = "cuda",
     tissue_thresh: TissueThresh = 0.0,
     seg_batch_size: SegBatchSize = 1,
-    output: OutputFolder = Path("./output"),
+    output: OutputFolder = "./output",
     patch_workers: PatchWorkers = None,
     max_open_slides: MaxOpenSlides = 200,
     recursive: Recursive = False,

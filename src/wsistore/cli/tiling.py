@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 def tile(
     slide: Annotated[str, typer.Argument(metavar="SLIDE|STORE", help="A slide or a store.")],
     destination: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DST]", help="The file. Without, the plan is only described."),
+        str | None,
+        typer.Argument(
+            metavar="[DST]", help="The file, or its URL. Without, the plan is only described."
+        ),
     ] = None,
     size: Annotated[
         str,
@@ -85,7 +87,8 @@ def tile(
     mask: Annotated[
         str,
         typer.Option(
-            help="none, a method (default, otsu, ...), or the file of a mask.", rich_help_panel=SEG
+            help="none, a method (default, otsu, ...), or the file of a mask or its URL.",
+            rich_help_panel=SEG,
         ),
     ] = "default",
     min_tissue: Annotated[
@@ -111,8 +114,10 @@ def tile(
         ),
     ] = None,
     overlay: Annotated[
-        Path | None,
-        typer.Option(help="Also draw the tiles on a thumbnail.", rich_help_panel=OUT),
+        str | None,
+        typer.Option(
+            help="Also draw the tiles on a thumbnail: a path or a URL.", rich_help_panel=OUT
+        ),
     ] = None,
     mpp: PixelSize = None,
     as_json: Json = False,
@@ -181,13 +186,14 @@ def _lengths(text: str, name: str) -> tuple[float, ...]:
 
 
 def _mask(slide: Slide, told: str) -> TissueMask | None:
+    from wsistore.sources import is_url
     from wsistore.tissue import load_mask, segment_slide, segmenter_names
 
     if told == "none":
         return None
     if told in segmenter_names():
         return segment_slide(slide, told)
-    if not Path(told).exists():
+    if not is_url(told) and not Path(told).exists():
         raise UsageError(
             f"--mask {told!r} is neither a method nor a file",
             hint=f"Methods are none, {', '.join(segmenter_names())}.",
@@ -195,15 +201,17 @@ def _mask(slide: Slide, told: str) -> TissueMask | None:
     return load_mask(told)
 
 
-def _draw(slide: Slide, plan: TilePlan, path: Path) -> None:
+def _draw(slide: Slide, plan: TilePlan, path: str) -> None:
     from wsistore.export import OVERLAY_SIDE, draw_grid, save_picture
+    from wsistore.sources.copies import uploaded
 
     mpp = None if slide.mpp is None else slide.mpp.mean
     picture = draw_grid(slide.thumbnail(OVERLAY_SIDE), plan.boxes, slide.size, mpp=mpp)
-    save_picture(path, picture)
+    with uploaded(path) as place:
+        save_picture(place, picture)
 
 
-def _record(plan: TilePlan, mask: TissueMask | None, written: Path | None) -> dict[str, Any]:
+def _record(plan: TilePlan, mask: TissueMask | None, written: Path | str | None) -> dict[str, Any]:
     """Return a plan as ``--json`` describes it; keys are only ever added."""
     geometry = plan.geometry
     return {

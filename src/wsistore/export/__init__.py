@@ -1,7 +1,7 @@
 """Finished plans as files of other tools, and as pictures.
 
-Public calls: `write_plan`, `read_plan`, `plan_format` and `PLAN_FORMATS`; `draw_grid`,
-`draw_mask`, `draw_contours`, `contact_sheets` and `save_picture`.
+Public calls: `write_plan`, `read_plan`, `read_plans`, `plan_format` and `PLAN_FORMATS`;
+`draw_grid`, `draw_mask`, `draw_contours`, `contact_sheets` and `save_picture`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from wsistore.export.formats import (
     PlanFormat,
     plan_format,
     read_plan,
+    read_plans,
     sniff_format,
     write_plan,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "draw_mask",
     "plan_format",
     "read_plan",
+    "read_plans",
     "save_picture",
     "sniff_format",
     "write_plan",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from wsistore.errors import SourceNotFoundError, UsageError
 from wsistore.export import (
@@ -20,6 +21,8 @@ from wsistore.export import (
 )
 from wsistore.export.h5_files import SIGNATURE, open_h5
 from wsistore.slides import Slide
+from wsistore.sources import is_url
+from wsistore.sources.copies import local_copy, split_place, uploaded
 from wsistore.tiles.plan import TilePlan
 
 HEAD_BYTES = 4096
@@ -155,15 +158,16 @@ def write_plan(
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002 (the word that users look for)
     **options: Any,
-) -> Path:
+) -> Path | str:
     """Write a plan to a file; the file appears whole or not at all.
 
     Parameters
     ----------
     plan : TilePlan
         What is written.
-    path : path
-        The file, or for Parquet the folder. Folders above it are made where missing.
+    path : path or URL
+        The file, or for Parquet the folder. Folders above it are made where missing. For a
+        URL the file is made in a temporary folder, and uploaded.
     format : str, optional
         Name of a format; told by the extension where not said: ``.csv``, ``.json``,
         ``.geojson``, ``.h5`` and ``.hdf5`` (``slideprocessor``), none (``parquet``).
@@ -172,8 +176,8 @@ def write_plan(
 
     Returns
     -------
-    Path
-        What was written.
+    Path or str
+        What was written: a path, or the URL as it was given.
 
     Raises
     ------
@@ -186,6 +190,10 @@ def write_plan(
     """
     from wsistore.durable import write_error
 
+    if is_url(path):
+        with uploaded(path) as place:
+            write_plan(plan, place, format, **options)
+        return os.fspath(path)
     target = Path(path)
     kind = plan_format(format) if format is not None else _by_extension(target)
     try:
@@ -211,8 +219,8 @@ def read_plan(
 
     Parameters
     ----------
-    path : path
-        A file, or a folder of Parquet tables.
+    path : path or URL
+        A file, or a folder of Parquet tables. What a URL names is fetched whole.
     slide : Slide, optional
         The slide that it is a plan of.
     format : str, optional
@@ -231,6 +239,9 @@ def read_plan(
     DependencyError
         If its package is not installed.
     """
+    if is_url(path):
+        with local_copy(os.fspath(path), beside=["{name}.json"]) as copy:
+            return read_plan(copy, slide, format=format, **options)
     place = Path(path)
     kind = plan_format(format) if format is not None else sniff_format(place)
     _known_options(kind.read, options, kind.name)
@@ -238,6 +249,44 @@ def read_plan(
     if slide is not None:
         plan.check_slide(slide)
     return plan
+
+
+def read_plans(path: str | os.PathLike[str]) -> list[TilePlan]:
+    """Read the plans that a name stands for.
+
+    Parameters
+    ----------
+    path : path or URL
+        A file of any format, a folder of Parquet tables (all of their slides), or the URL
+        of a folder of plan files, as ``patches/`` of a run is: these are read one by one.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is nothing.
+    UsageError, StoreCorruptError, DependencyError
+        As `read_plan`.
+    """
+    if not is_url(path):
+        return _read_all(Path(path))
+    url = os.fspath(path).rstrip("/")
+    folder, name = split_place(url)
+    inside = _plan_names(folder.list_names(name))
+    if inside:
+        return [read_plan(f"{url}/{quote(found)}") for found in inside]
+    with local_copy(url, beside=["{name}.json"]) as copy:
+        return _read_all(copy)
+
+
+def _plan_names(names: list[str]) -> list[str]:
+    suffixes = {kind.extension for kind in PLAN_FORMATS.values() if kind.extension} | {".hdf5"}
+    plans = [name for name in names if PurePosixPath(name).suffix in suffixes]
+    beside = {f"{name}.json" for name in plans}  # what a table of a plan does not hold
+    return [name for name in plans if name not in beside]
+
+
+def _read_all(place: Path) -> list[TilePlan]:
+    return parquet_files.read_all_parquet(place) if place.is_dir() else [read_plan(place)]
 
 
 def sniff_format(path: str | os.PathLike[str]) -> PlanFormat:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from wsistore.errors import SourceNotFoundError, StoreWriteError, UsageError, WsistoreError
 from wsistore.sources.model import ObjectPlace
-from wsistore.sources.names import redact
+from wsistore.sources.names import is_url, redact
 from wsistore.sources.opening import open_place
 
 _PIECE = 8 << 20
@@ -17,11 +18,19 @@ _PIECE = 8 << 20
 
 
 @contextmanager
-def local_copy(url: str) -> Iterator[Path]:
+def local_copy(url: str, *, beside: Iterable[str] = ()) -> Iterator[Path]:
     """Give the path of a temporary copy: of an object, or of all objects below a URL.
 
     The copy has the name of the object and ends with the block. Errors that name the copy
     are told of the URL.
+
+    Parameters
+    ----------
+    url : str
+        What is copied.
+    beside : iterable of str
+        Names of objects in the same folder that are copied too, where they are there;
+        ``{name}`` and ``{stem}`` stand for those of the object.
 
     Raises
     ------
@@ -40,7 +49,34 @@ def local_copy(url: str) -> Iterator[Path]:
             save(path, data)
         elif not download_tree(place, name, path):
             raise SourceNotFoundError(f"there is nothing at {redact(url)}")
+        for pattern in beside:
+            other = pattern.format(name=path.name, stem=path.stem)
+            more = place.get(other)
+            if more is not None:
+                save(path.with_name(other), more)
         yield path
+
+
+@contextmanager
+def uploaded(path_or_url: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a file to be written; at a URL, it is uploaded when the block ends.
+
+    What is written may be a folder. Nothing is uploaded where the block fails.
+
+    Raises
+    ------
+    wsistore.errors.StoreWriteError
+        If it can't be uploaded.
+    """
+    if not is_url(path_or_url):
+        yield Path(path_or_url)
+        return
+    place, name = split_place(os.fspath(path_or_url))
+    with tempfile.TemporaryDirectory(prefix="wsistore-") as folder, told_of(folder, place.name):
+        yield Path(folder) / name
+        # What a writer put beside the file (the record of a mask) belongs to it.
+        for path in sorted(Path(folder).iterdir(), key=lambda found: found.name == name):
+            upload(path, place, path.name)
 
 
 def split_place(url: str) -> tuple[ObjectPlace, str]:

@@ -25,6 +25,8 @@ from wsistore.errors import (
     StoreExistsError,
     UsageError,
 )
+from wsistore.sources import is_url, redact
+from wsistore.sources.copies import local_copy, split_place, uploaded
 from wsistore.tissue.mask import Mask, TissueMask
 
 SCHEMA = 1
@@ -41,9 +43,10 @@ def save_mask(mask: TissueMask, path: str | os.PathLike[str], *, overwrite: bool
     ----------
     mask : TissueMask
         Any mask.
-    path : path
+    path : path or URL
         ``NAME.zarr`` or ``NAME.png``; the folder must exist. A PNG gets ``NAME.json``
-        beside it.
+        beside it. At a URL each file appears whole, a mask of several may be half replaced
+        for a moment: reading it then is an error.
     overwrite : bool
         Whether what is there is replaced.
 
@@ -56,6 +59,14 @@ def save_mask(mask: TissueMask, path: str | os.PathLike[str], *, overwrite: bool
     StoreWriteError
         If the disk is full, or writing is not permitted.
     """
+    if is_url(path):
+        if not overwrite and _is_there(os.fspath(path)):
+            raise StoreExistsError(
+                f"{redact(path)} exists", hint="Choose another name, or have it overwritten."
+            )
+        with uploaded(path) as place:
+            save_mask(mask, place)
+        return
     target = Path(path)
     kind = target.suffix.lower()
     if kind == ".zarr":
@@ -81,6 +92,9 @@ def load_mask(path: str | os.PathLike[str]) -> TissueMask:
     UsageError
         If the name ends neither in ``.zarr`` nor in ``.png``.
     """
+    if is_url(path):
+        with local_copy(os.fspath(path), beside=["{stem}.json"]) as place:
+            return load_mask(place)
     target = Path(path)
     kind = target.suffix.lower()
     if kind not in {".zarr", ".png"}:
@@ -88,6 +102,13 @@ def load_mask(path: str | os.PathLike[str]) -> TissueMask:
     if not target.exists():
         raise SourceNotFoundError(f"there is no mask {target}")
     return _load_zarr(target) if kind == ".zarr" else _load_png(target)
+
+
+def _is_there(url: str) -> bool:
+    place, name = split_place(url)
+    if name.lower().endswith(".zarr"):
+        return bool(place.list_names(name))
+    return place.get(name) is not None
 
 
 def record(mask: TissueMask) -> dict[str, Any]:
