@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -282,10 +283,27 @@ def test_idle_connections_are_cut_off(ask: Any, monkeypatch: pytest.MonkeyPatch)
     assert ask.raw(b"") == b""
 
 
+def test_crowded_connections_end_with_their_answers(
+    zstd_store: Path, visit: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that hundreds of requests at once, as of node, are answered by a few threads."""
+    monkeypatch.setattr("wsistore.serving.listening.MOST_CONNECTIONS", 4)
+    with SlideServer([zstd_store]) as server:
+        kept = [visit(server.url) for _ in range(3)]
+        assert [client("/").headers["Connection"] for client in kept] == [None] * 3
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: visit(server.url)("/"), range(60)))
+        assert {answer.status for answer in answers} == {200}
+        assert {answer.headers["Connection"] for answer in answers} == {"close"}
+        assert {client("/").status for client in kept} == {200}
+
+
 def test_connections_are_bounded(
     zstd_store: Path, visit: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wsistore.serving.listening.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("wsistore.serving.listening._KEPT", 1.0)
+    monkeypatch.setattr("wsistore.serving.listening._WAIT_S", 0.01)
     with SlideServer([zstd_store]) as server:
         first, second = visit(server.url), visit(server.url)
         assert (first("/").status, second("/").status) == (200, 200)

@@ -207,7 +207,7 @@ class Request(BaseHTTPRequestHandler):
     # Sending
 
     def _send(self, answer: Answer, *, with_body: bool = True) -> None:
-        if answer.ends:
+        if answer.ends or self.server.is_crowded:
             self.close_connection = True
         pieces = self._pieces(answer) if with_body else iter(())
         try:

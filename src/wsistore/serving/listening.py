@@ -15,8 +15,12 @@ from wsistore.serving.contents import Resource
 from wsistore.serving.origins import Origins
 from wsistore.serving.targets import Target, is_loopback
 
-MOST_CONNECTIONS = 128
-"""A browser opens six to a server."""
+MOST_CONNECTIONS = 256
+"""A browser opens six to a server; other programs as many as they ask for chunks at once."""
+_KEPT = 0.75
+"""Share of the connections that may be kept idle; with more, each ends with its answer."""
+_WAIT_S = 10.0
+"""Seconds that a connection waits until there is room for it."""
 _POLL_S = 0.1
 _FAREWELL_S = 5.0
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -61,7 +65,7 @@ class Listener(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False  # `close` waits for answers under way, not for idle connections
-    request_queue_size = 64
+    request_queue_size = 1024
 
     def __init__(
         self, host: str, port: int, showroom: Showroom, origins: Origins, report: Report
@@ -70,7 +74,7 @@ class Listener(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.showroom, self.origins, self.report = showroom, origins, report
         self.loopback_name = host.lower() if is_loopback(host) else ""
-        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._closing = False
         self._live: set[socket.socket] = set()
         self._changed = threading.Condition()
         try:
@@ -93,15 +97,18 @@ class Listener(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = self.socket.getsockname()[:2]
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether connections should end with their answers, to make room for others."""
+        return self._closing or len(self._live) > _KEPT * MOST_CONNECTIONS
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its thread, or turn it away."""
-        if not self._slots.acquire(blocking=False):
+        """Give a connection its thread; those that wait to be accepted wait meanwhile."""
+        if not self._admit(request):
             with contextlib.suppress(OSError):
                 request.sendall(_BUSY)
             self.shutdown_request(request)
             return
-        with self._changed:
-            self._live.add(request)
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
@@ -115,14 +122,26 @@ class Listener(ThreadingHTTPServer):
         finally:
             self._release(request)
 
+    def _admit(self, request: socket.socket) -> bool:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closing or len(self._live) < MOST_CONNECTIONS, _WAIT_S
+            )
+            if self._closing or len(self._live) >= MOST_CONNECTIONS:
+                return False
+            self._live.add(request)
+            return True
+
     def _release(self, request: socket.socket) -> None:
-        self._slots.release()
         with self._changed:
             self._live.discard(request)
             self._changed.notify_all()
 
     def close(self) -> None:
         """Accept no more, let answers under way end, and close all connections."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
         self.shutdown()
         self._accepting.join()
         self.server_close()
