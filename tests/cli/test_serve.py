@@ -57,7 +57,7 @@ def test_it_serves_until_it_is_told_to_end(
     url = process.stdout.readline().strip()
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/a.ome.zarr/")
-    assert "1 slides; open http://127.0.0.1:" in process.stdout.readline()
+    assert "1 slide; open http://127.0.0.1:" in process.stdout.readline()
     with urllib.request.urlopen(f"{url}zarr.json") as answer:
         assert answer.read() == (store / "zarr.json").read_bytes()
     process.send_signal(end)

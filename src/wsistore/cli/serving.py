@@ -91,6 +91,7 @@ def serve(
 
 
 def _announce(server: SlideServer, host: str) -> None:
+    from wsistore.serving.pages import count
     from wsistore.serving.targets import is_loopback
 
     if not is_loopback(host):
@@ -101,7 +102,7 @@ def _announce(server: SlideServer, host: str) -> None:
         )
     for slide in server.slides:
         typer.echo(slide.url)
-    typer.echo(f"{len(server.slides)} slides; open {server.url} in a browser, end with Ctrl-C")
+    typer.echo(f"{count(server.slides)}; open {server.url} in a browser, end with Ctrl-C")
 
 
 def _report(path: str, error: WsistoreError) -> None:

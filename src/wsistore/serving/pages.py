@@ -20,20 +20,27 @@ POLICY = (
 _STYLE = """
 body { font-family: sans-serif; margin: 2em; color: #222 }
 table { border-collapse: collapse }
-th, td { border-bottom: 1px solid #ccc; padding: .4em 1em .4em 0; text-align: left }
+th, td { border-bottom: 1px solid #ccc; padding: .4em 1em .4em 0; text-align: left;
+  white-space: nowrap }
 code { background: #f2f2f2; padding: .1em .3em }
 """
+
+
+def count(slides: Sequence[ServedSlide]) -> str:
+    """Return how many slides there are, in words."""
+    return f"{len(slides)} slide{'' if len(slides) == 1 else 's'}"
 
 
 def index_page(slides: Sequence[ServedSlide]) -> bytes:
     """Return the page that lists the slides, as UTF-8."""
     rows = "\n".join(map(_row, slides))
     body = (
-        f"<h1>wsistore</h1>\n<p>{len(slides)} slides as OME-Zarr (NGFF 0.5, Zarr v3); "
+        f"<h1>wsistore</h1>\n<p>{count(slides)} as OME-Zarr (NGFF 0.5, Zarr v3); "
         '<a href="slides.json">slides.json</a></p>\n'
         "<table>\n<tr><th>Slide</th><th>Size, px</th><th>µm/px</th><th>Levels</th>"
         f"<th>OME-Zarr</th><th>Open in</th></tr>\n{rows}\n</table>\n"
-        f"<p>wsistore {escape(__version__)}</p>"
+        "<p>A browser may ask whether a viewer's page may reach this machine: the slides come "
+        f"from it, and go nowhere else.</p>\n<p>wsistore {escape(__version__)}</p>"
     )
     return _page("wsistore", body)
 

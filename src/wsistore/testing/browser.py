@@ -162,7 +162,7 @@ class Browser:
             If it does not within the time; the console's lines are told.
         """
         until = time.monotonic() + seconds
-        while not self.evaluate(condition):
+        while not self.evaluate(f"!!({condition})"):
             if time.monotonic() > until:
                 raise TimeoutError(f"no {condition} within {seconds} s; console: {self.log}")
             # The page draws meanwhile; half a frame of it is enough between two questions.
