@@ -14,8 +14,11 @@ from wsistore._version import __version__
 if TYPE_CHECKING:
     from wsistore.engine import convert as convert
     from wsistore.engine import embed as embed
+    from wsistore.engine import export_store as export_store
+    from wsistore.engine import process_slides as process_slides
     from wsistore.engine.lazy_arrays import as_xarray as as_xarray
     from wsistore.errors import WsistoreError as WsistoreError
+    from wsistore.export import open_patches as open_patches
     from wsistore.features import FeatureCohort as FeatureCohort
     from wsistore.features import list_features as list_features
     from wsistore.features import open_features as open_features
@@ -64,12 +67,15 @@ _ROOM_OF = {
     "as_zarr": "wsistore.pyramid.views.zarr_store",
     "convert": "wsistore.engine",
     "embed": "wsistore.engine",
+    "export_store": "wsistore.engine",
     "grid_tiles": "wsistore.tiles",
     "iter_tiles": "wsistore.tiles",
     "list_features": "wsistore.features",
     "open_features": "wsistore.features",
+    "open_patches": "wsistore.export",
     "open_slide": "wsistore.slides",
     "plan_tiles": "wsistore.tiles",
+    "process_slides": "wsistore.engine",
     "read_context": "wsistore.tiles",
     "read_tile": "wsistore.tiles",
     "read_tiles": "wsistore.tiles",

@@ -53,7 +53,7 @@ def test_a_copy_says_what_it_wrote_and_who_reads_it(slide: Path, tmp_path: Path)
     done, readers = out.splitlines()
     assert (code, err) == (0, "")
     assert done.startswith(f"{slide} -> ")
-    assert "1 missing tiles left out" in done
+    assert "1 missing tile left out" in done
     assert "imagecodecs" in readers
     assert "--codec zstd" in readers
     assert (store / "zarr.json").is_file()

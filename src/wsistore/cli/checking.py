@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsistore.cli.boundary import Debug, ExitCode, Json, guarded, print_json
+from wsistore.durable.outcome import counted
 
 if TYPE_CHECKING:
     from wsistore.pyramid.validation import Finding
@@ -59,12 +60,13 @@ def _print_verified(store: str, report: VerifyReport, against: str | None) -> No
             f"levels in the mean, by {level.largest} at most"
         )
     if report.ok:
-        line = f"{store}: {report.shards} shards, {report.chunks} chunks match their checksums"
+        parts = f"{counted(report.shards, 'shard')}, {counted(report.chunks, 'chunk')}"
+        line = f"{store}: {parts} match their checksums"
         if report.compared_tiles:
             line += f"; {report.compared_tiles} tiles are those of {against}, byte for byte"
         typer.echo(line)
     else:
-        typer.echo(f"{store}: {len(report.findings)} findings", err=True)
+        typer.echo(f"{store}: {counted(len(report.findings), 'finding')}", err=True)
 
 
 _SHOWN = 20

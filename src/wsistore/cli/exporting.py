@@ -18,6 +18,7 @@ from wsistore.cli.encoder_options import (
     feature_device,
 )
 from wsistore.cli.feature_output import print_exported
+from wsistore.durable.outcome import counted
 from wsistore.errors import UsageError, WsistoreError
 
 features = typer.Typer(
@@ -155,7 +156,8 @@ def list_stored(
     ]
     console().print(table(("slide", "encoders", "tiles", "failed"), rows, left=2))
     done = sum(info.done for info in infos)
-    typer.echo(f"{len(infos)} slides, {done} complete, {sum(i.tiles for i in infos)} tiles")
+    tiles = counted(sum(info.tiles for info in infos), "tile")
+    typer.echo(f"{counted(len(infos), 'slide')}, {done} complete, {tiles}")
     return ExitCode.DONE
 
 
@@ -225,7 +227,7 @@ def verify_stored(
                 f"{found['difference']:.3g}",
                 err=True,
             )
-        typer.echo(f"{len(report.checks)} tiles computed again, {len(bad)} differ")
+        typer.echo(f"{counted(len(report.checks), 'tile')} computed again, {len(bad)} differ")
     return ExitCode.DONE if report.ok else ExitCode.FAILED
 
 
@@ -277,7 +279,7 @@ def import_files(
         print_json({"store": store, "exit_code": code, "files": records})
     else:
         done = sum(outcome.status == "done" for outcome in outcomes)
-        typer.echo(f"{done} of {len(files)} files imported into {store}")
+        typer.echo(f"{done} of {counted(len(files), 'file')} imported into {store}")
     return ExitCode(code)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from wsistore.cli.boundary import complain, error_record, plain, print_json
 from wsistore.cli.tables import console, human_bytes, table
+from wsistore.durable.outcome import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -164,7 +165,9 @@ def print_exported(report: ExportReport, output: str, *, as_json: bool) -> None:
         print_json({"output": output, "exit_code": report.exit_code, "slides": slides})
     else:
         done = sum(outcome.status == "done" for outcome in report.outcomes)
-        typer.echo(f"{done} slides written, {len(report.errors)} failed; files are in {output}")
+        typer.echo(
+            f"{counted(done, 'slide')} written, {len(report.errors)} failed; files are in {output}"
+        )
     failed = [outcome.unit for outcome in report.outcomes if outcome.status == "failed"]
     for unit, error in zip(failed, report.errors, strict=True):
         complain(error, about=unit)
@@ -232,7 +235,7 @@ def _closing(report: ProcessReport) -> str:
 
 def _counted(report: EmbedReport) -> str:
     counters = report.counters
-    told = f"{counters.tiles} tiles computed"
+    told = f"{counted(counters.tiles, 'tile')} computed"
     if counters.failed_tiles:
         told += f" ({counters.failed_tiles} without features)"
     names = ", ".join(f"{record.name} ({record.dim})" for record in report.encoders)

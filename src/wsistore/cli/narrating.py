@@ -17,6 +17,7 @@ import typer
 from wsistore.cli.boundary import complain, plain, print_json
 from wsistore.cli.records import plan_record
 from wsistore.cli.tables import console, human_bytes, print_plan
+from wsistore.durable.outcome import counted
 from wsistore.pyramid.events import (
     Event,
     ShardDone,
@@ -144,9 +145,8 @@ class TerminalVoice(Voice):
         self._bars[event.source] = _Bar(task, event.plan)
 
     def _resumed(self, event: SlideResumed) -> None:
-        line = (
-            f"{event.source}: resumed, kept {event.kept} shards ({human_bytes(event.kept_bytes)})"
-        )
+        kept = f"{counted(event.kept, 'shard')} ({human_bytes(event.kept_bytes)})"
+        line = f"{event.source}: resumed, kept {kept}"
         if event.redone:
             line += f", {event.redone} that were not whole are written again"
         self._say(line)
@@ -168,7 +168,7 @@ class TerminalVoice(Voice):
         told = [human_bytes(event.bytes_out), f"{bar.seconds:.1f} s"]
         for count, word in ((event.missing, "missing"), (event.damaged, "damaged")):
             if count:
-                told.append(f"{count} {word} tiles left out")
+                told.append(f"{counted(count, f'{word} tile')} left out")
         self._say(f"{event.source} -> {store}: {', '.join(told)}")
 
     def _failed(self, event: SlideFailed) -> None:
@@ -196,7 +196,7 @@ class TerminalVoice(Voice):
         print_failures(report)
         failed = sum(outcome.status == "failed" for outcome in report.outcomes)
         if failed and len(report.outcomes) > 1:
-            typer.echo(f"{failed} of {len(report.outcomes)} slides failed", err=True)
+            typer.echo(f"{failed} of {counted(len(report.outcomes), 'slide')} failed", err=True)
 
 
 def readers_line(codecs: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from wsistore.cli.boundary import complain, error_record, plain, print_json
 from wsistore.cli.tables import console, table
+from wsistore.durable.outcome import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +134,7 @@ def _closing(report: PlanningReport) -> str:
     tiles = sum(result.tiles or 0 for result in report.results)
     told = [f"{counts['done']} done", f"{counts['skipped']} skipped", f"{counts['failed']} failed"]
     if any(result.tiles is not None for result in report.results):
-        told.append(f"{tiles} tiles")
+        told.append(counted(tiles, "tile"))
     line = f"{', '.join(told)}; results are in {report.folder}"
     if report.sheets:
         line += f", all slides at a glance in {report.sheets[0]}"

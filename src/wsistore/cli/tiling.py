@@ -18,6 +18,7 @@ from wsistore.cli.boundary import (
     print_json,
 )
 from wsistore.cli.planned_options import OUT, SEG, TILES, target
+from wsistore.durable.outcome import counted
 from wsistore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -241,7 +242,8 @@ def _print(record: dict[str, Any]) -> None:
 
     out = console()
     out.print(
-        f"{record['slide']}: {record['tiles']} tiles of {record['width']} x {record['height']} px "
+        f"{record['slide']}: {counted(record['tiles'], 'tile')} of "
+        f"{record['width']} x {record['height']} px "
         f"at {record['resolution']}",
         markup=False,
     )

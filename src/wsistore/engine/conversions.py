@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from wsistore.durable import Outcome, exit_code
+from wsistore.durable import Outcome
+from wsistore.durable.outcome import counted
 from wsistore.engine.jobs import PathLike, places
+from wsistore.engine.reports import RunReport
 from wsistore.engine.schedulers import Run, cpu_count, runner
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.pyramid.conversion import SlideJob, SlideResult, convert_slide, plan_slide
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
     from wsistore.pyramid.planning import ConversionPlan
 
 
-REMOTE_WORKERS = 8
+REMOTE_WORKERS = 6
 """Threads by default where slides or stores are remote: they wait more than they work."""
 
 
 @dataclass(frozen=True)
-class ConvertReport:
+class ConvertReport(RunReport):
     """What became of each slide of a run.
 
     Parameters
@@ -48,26 +50,6 @@ class ConvertReport:
     outcomes: tuple[Outcome, ...]
     plans: Mapping[str, ConversionPlan] = field(default_factory=dict)
     errors: tuple[WsistoreError, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all slides were converted or had been, 3 where some failed, 1 where all."""
-        return exit_code(self.outcomes)
-
-    def raise_for_failures(self) -> None:
-        """Raise the first error if a slide failed, with the others as notes.
-
-        Raises
-        ------
-        wsistore.errors.WsistoreError
-            The error of the first slide that failed.
-        """
-        if not self.errors:
-            return
-        first = self.errors[0]
-        for other in self.errors[1:]:
-            first.add_note(f"Another slide failed too: {other}")
-        raise first
 
 
 def convert(
@@ -229,11 +211,11 @@ def _detail(job: SlideJob, result: SlideResult) -> str:
         return f"{redact(job.store)} was finished before"
     parts = [f"{redact(job.store)}: {result.size} bytes"]
     if result.kept:
-        parts.append(f"{result.kept} shards kept from an earlier run")
+        parts.append(f"{counted(result.kept, 'shard')} kept from an earlier run")
     if result.missing:
-        parts.append(f"{result.missing} missing tiles left out")
+        parts.append(f"{counted(result.missing, 'missing tile')} left out")
     if result.damaged:
-        parts.append(f"{result.damaged} damaged tiles left out")
+        parts.append(f"{counted(result.damaged, 'damaged tile')} left out")
     return ", ".join(parts)
 
 

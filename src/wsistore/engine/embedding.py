@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeGuard
 
-from wsistore.durable import Outcome, exit_code
+from wsistore.durable import Outcome
+from wsistore.durable.outcome import counted
 from wsistore.encoders import Encoder
 from wsistore.engine.crews import Crew, CrewOptions, Lost, crew
 from wsistore.engine.embed_events import (
@@ -34,6 +35,7 @@ from wsistore.engine.embed_jobs import (
     finished_before,
 )
 from wsistore.engine.memory import fit_memory, parse_bytes
+from wsistore.engine.reports import RunReport
 from wsistore.engine.seats import EncoderSpec, Team
 from wsistore.engine.unit_reading import BAD_TILES, BadTiles, Reading
 from wsistore.engine.units import UnitReceipt, UnitTask
@@ -89,7 +91,7 @@ class EmbedCounters:
 
 
 @dataclass(frozen=True)
-class EmbedReport:
+class EmbedReport(RunReport):
     """What became of each slide of a run.
 
     Parameters
@@ -109,26 +111,6 @@ class EmbedReport:
     counters: EmbedCounters = field(default_factory=EmbedCounters)
     encoders: tuple[EncoderRecord, ...] = ()
     errors: tuple[WsistoreError, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all slides are complete, 3 where some failed, 1 where all did."""
-        return exit_code(self.outcomes)
-
-    def raise_for_failures(self) -> None:
-        """Raise the first error if a slide failed, with the others as notes.
-
-        Raises
-        ------
-        wsistore.errors.WsistoreError
-            The error of the first slide that failed.
-        """
-        if not self.errors:
-            return
-        first = self.errors[0]
-        for other in self.errors[1:]:
-            first.add_note(f"Another slide failed too: {other}")
-        raise first
 
 
 def embed(
@@ -171,8 +153,10 @@ def embed(
     encoders : str, path, Encoder or callable, or sequence of these
         What `wsistore.encoders.load_encoder` takes, or returned. All of them see the same
         decoded tiles, and resize them as they need.
-    store : path
+    store : path or URL
         Of the cohort; or, with ``layout="slides"``, a folder that gets a store per slide.
+        In a bucket there are no locks: runs of equal settings write the same, and others
+        are refused.
     scheduler : str
         ``"threads"`` of this process, ``"processes"``, ``"dask"`` (a cluster of this
         machine), ``"slurm"`` (jobs, by dask-jobqueue), or the address of a dask scheduler.
@@ -440,11 +424,11 @@ class _Run:
             return
         self._close(job)
         tiles = len(job.work.plan)
-        detail = f"{tiles} tiles"
+        detail = counted(tiles, "tile")
         if job.failed_tiles:
             detail += f", {job.failed_tiles} without features"
         if job.kept:
-            detail += f", {job.kept} units kept from an earlier run"
+            detail += f", {counted(job.kept, 'unit')} kept from an earlier run"
         self._outcomes[name] = Outcome(name, "done", detail=detail)
         self._tell(SlideFinished(name, str(job.place), False, tiles, job.failed_tiles))
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsistore.durable import Outcome, exit_code
+from wsistore.durable import Outcome
 from wsistore.engine.outlets import Outlet, PathLike, open_outlet
+from wsistore.engine.reports import RunReport
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.export.feature_formats import FEATURE_FORMATS, PATCH_FORMATS, check_format
 from wsistore.export.images import write_images
@@ -29,7 +30,7 @@ OnSlide = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(RunReport):
     """What became of each slide.
 
     Parameters
@@ -45,11 +46,6 @@ class ExportReport:
     outcomes: tuple[Outcome, ...]
     files: Mapping[str, tuple[PathLike, ...]]
     errors: tuple[WsistoreError, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all slides were written, 3 where some failed, 1 where all did."""
-        return exit_code(self.outcomes)
 
 
 @dataclass(frozen=True)

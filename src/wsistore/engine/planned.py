@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsistore.durable import atomic_write
+from wsistore.durable.outcome import counted
 from wsistore.engine.discovery import stem_of
 from wsistore.engine.plan_pictures import draw_pictures, missing_pictures, save_images
 from wsistore.engine.plan_results import PlanFiles, SlideResult
@@ -285,9 +286,9 @@ def _say(result: SlideResult, task: _Task, written: Sequence[Path]) -> str:
     if result.pieces == 0:
         told.append("no tissue found")
     if result.tiles is not None:
-        told.append(f"{result.tiles} tiles")
+        told.append(counted(result.tiles, "tile"))
     elif result.pieces:
-        told.append(f"{result.pieces} pieces of tissue")
+        told.append(f"{counted(result.pieces, 'piece')} of tissue")
     if task.is_finished:
-        told.append(f"planned before, {len(written)} further files")
+        told.append(f"planned before, {counted(len(written), 'further file')}")
     return ", ".join(told)

@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsistore.durable import Outcome, exit_code, write_error
+from wsistore.durable import Outcome, write_error
 from wsistore.engine.discovery import stem_of
 from wsistore.engine.outlets import PathLike, below, open_outlet
 from wsistore.engine.plan_results import PlanFiles, SlideResult
 from wsistore.engine.planned import run_group
+from wsistore.engine.reports import RunReport
 from wsistore.engine.sheets import write_sheets
-from wsistore.errors import UsageError
+from wsistore.errors import UsageError, WsistoreError
 from wsistore.export import PLAN_FORMATS, plan_format
 from wsistore.export.foreign import need
 from wsistore.tiles.filters import PixelFilter
@@ -127,7 +128,7 @@ class PlanningOptions:
 
 
 @dataclass(frozen=True)
-class PlanningReport:
+class PlanningReport(RunReport):
     """What became of each slide of a run.
 
     Parameters
@@ -150,9 +151,9 @@ class PlanningReport:
         return tuple(result.outcome for result in self.results)
 
     @property
-    def exit_code(self) -> int:
-        """0 where all slides were planned or had been, 3 where some failed, 1 where all."""
-        return exit_code(self.outcomes)
+    def errors(self) -> tuple[WsistoreError, ...]:
+        """Why slides failed."""
+        return tuple(result.error for result in self.results if result.error is not None)
 
 
 def run_folder(output: str | os.PathLike[str], spec: TileSpec) -> PathLike:

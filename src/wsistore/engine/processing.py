@@ -12,9 +12,10 @@ import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-from wsistore.durable import Outcome, exit_code
+from wsistore.durable import Outcome
+from wsistore.durable.outcome import counted
 from wsistore.engine.embed_events import EmbedEvent
 from wsistore.engine.embedding import EmbedReport, embed
 from wsistore.engine.exporting import (
@@ -28,6 +29,7 @@ from wsistore.engine.exporting import (
 from wsistore.engine.outlets import Outlet, PathLike, below, open_outlet
 from wsistore.engine.plan_results import PlanFiles, SlideResult
 from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_into
+from wsistore.engine.reports import RunReport
 from wsistore.errors import SourceNotFoundError, StoreLockedError, UsageError, WsistoreError
 from wsistore.export import read_plan
 from wsistore.export.feature_formats import check_format
@@ -121,7 +123,7 @@ class ProcessedSlide:
 
     path: str
     name: str
-    status: str
+    status: Literal["done", "skipped", "failed"]
     stage: str = ""
     tiles: int | None = None
     seconds: float = 0.0
@@ -129,9 +131,15 @@ class ProcessedSlide:
     files: tuple[PathLike, ...] = ()
     error: WsistoreError | None = None
 
+    @property
+    def outcome(self) -> Outcome:
+        """The same in short."""
+        code = "" if self.error is None else self.error.code
+        return Outcome(self.path, self.status, code, self.detail)
+
 
 @dataclass(frozen=True)
-class ProcessReport:
+class ProcessReport(RunReport):
     """What became of each slide of a run.
 
     Parameters
@@ -158,14 +166,14 @@ class ProcessReport:
     exports: Mapping[str, PathLike] = field(default_factory=dict)
 
     @property
-    def exit_code(self) -> int:
-        """0 where all slides are complete, 3 where some failed, 1 where all did."""
-        outcomes = []
-        for slide in self.slides:
-            code = "" if slide.error is None else slide.error.code
-            status: Any = slide.status
-            outcomes.append(Outcome(slide.path, status, code, slide.detail))
-        return exit_code(outcomes)
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What became of each slide, in short; the unit is its path."""
+        return tuple(slide.outcome for slide in self.slides)
+
+    @property
+    def errors(self) -> tuple[WsistoreError, ...]:
+        """Why slides failed."""
+        return tuple(slide.error for slide in self.slides if slide.error is not None)
 
 
 def process_slides(
@@ -282,7 +290,11 @@ class _Run:
                 del self.plans[outcome.unit]
             else:
                 done = "done" in (outcome.status, slide.status)
-                detail = outcome.detail if done else f"{slide.tiles} tiles, complete before"
+                detail = (
+                    outcome.detail
+                    if done
+                    else f"{counted(slide.tiles or 0, 'tile')}, complete before"
+                )
                 self._put(slide, detail=detail, status="done" if done else "skipped")
         return report
 

@@ -47,7 +47,7 @@ def _code(result: SlideResult) -> str:
 def _caption(result: SlideResult) -> str:
     told = []
     if result.tiles is not None:
-        told.append(f"{result.tiles:,} tiles".replace(",", " "))
+        told.append(f"{result.tiles:,} tile{'s' * (result.tiles != 1)}".replace(",", " "))
     elif result.pieces:
         told.append(f"{result.pieces} piece{'s' * (result.pieces != 1)}")
     if result.pieces == 0:

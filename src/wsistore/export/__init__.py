@@ -1,7 +1,8 @@
 """Finished plans as files of other tools, and as pictures.
 
 Public calls: `write_plan`, `read_plan`, `read_plans`, `plan_format` and `PLAN_FORMATS`;
-`draw_grid`, `draw_mask`, `draw_contours`, `contact_sheets` and `save_picture`.
+`open_patches`; `draw_grid`, `draw_mask`, `draw_contours`, `contact_sheets` and
+`save_picture`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wsistore.export.formats import (
     write_plan,
 )
 from wsistore.export.overlays import OVERLAY_SIDE, draw_contours, draw_grid, draw_mask
+from wsistore.export.patch_store import open_patches
 
 __all__ = [
     "OVERLAY_SIDE",
@@ -28,6 +30,7 @@ __all__ = [
     "draw_contours",
     "draw_grid",
     "draw_mask",
+    "open_patches",
     "plan_format",
     "read_plan",
     "read_plans",
