@@ -27,6 +27,7 @@ from wsistore.tiles.engine import (
     run_unit,
     split_units,
 )
+from wsistore.tiles.fetching import FetchQueue
 from wsistore.tiles.handles import SlideCache, default_cache
 from wsistore.tiles.model import (
     BatchReport,
@@ -37,6 +38,7 @@ from wsistore.tiles.model import (
     as_size,
     normalize,
 )
+from wsistore.tiles.remote_plan import any_remote
 from wsistore.tiles.views import View
 
 Pixels = NDArray[np.uint8]
@@ -103,6 +105,9 @@ class BatchReader:
         fetched: Fetched | None = None,
     ) -> tuple[Pixels, BatchReport]:
         """Read a batch; see `read_tiles`. `fetched` is what `fetching` has begun for it."""
+        if fetched is None and any_remote(requests):
+            with FetchQueue().begin_now(self, requests) as begun:
+                return self.read(requests, out, store, begun)
         out = self._output(len(requests), out)
         ledger = Ledger(len(requests))
         valid = np.zeros(len(requests), np.float32)
@@ -256,7 +261,7 @@ class BatchReader:
         futures = []
         try:
             for item in items:  # may wait for what comes in
-                futures.append(pool.submit(function, item))
+                futures.append(pool.submit(function, item))  # noqa: PERF401 (some, on an error)
             for future in futures:
                 future.result()
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from numpy.typing import NDArray
 from wsistore.slides.resolving import ResolutionLike, as_resolution
 from wsistore.tiles.batch import BatchReader
 from wsistore.tiles.candidates import TileIndex
+from wsistore.tiles.fetching import BatchFetch, FetchQueue, FetchStats
 from wsistore.tiles.model import NormalRequest
-from wsistore.tiles.prefetching import ahead
+from wsistore.tiles.prefetching import fetched_ahead
+from wsistore.tiles.remote_plan import FetchLimits
 from wsistore.tiles.sampling import Draw, TileSampler
 
 Batch = dict[str, Any]
@@ -61,15 +65,24 @@ class DrawReader:
         if self._options.get("threads") is None:
             self.reader.threads = threads
 
-    def read(self, draw: Draw) -> Batch:
+    def requests(self, draw: Draw) -> list[NormalRequest]:
+        """Return what the engine is asked for."""
+        slides, resolution = self.index.slides, self.resolution
+        slide = self.index.slide[draw.rows].tolist()
+        return [
+            NormalRequest(slides[number], x, y, resolution)
+            for number, x, y in zip(slide, draw.x.tolist(), draw.y.tolist(), strict=True)
+        ]
+
+    def begin(self, queue: FetchQueue, draw: Draw) -> BatchFetch | None:
+        """Begin to fetch a batch; None where no slide is remote."""
+        return queue.begin(self.reader, self.requests(draw))
+
+    def read(self, draw: Draw, fetched: BatchFetch | None = None) -> Batch:
         """Return a batch: see `TileLoader` for what it holds."""
         index, rows = self.index, draw.rows
         slide = index.slide[rows]
-        requests = [
-            NormalRequest(index.slides[number], x, y, self.resolution)
-            for number, x, y in zip(slide.tolist(), draw.x.tolist(), draw.y.tolist(), strict=True)
-        ]
-        pixels, report = self.reader.read(requests)
+        pixels, report = self.reader.read(self.requests(draw), None, None, fetched)
         batch: Batch = {
             "image": pixels,
             "slide": slide.astype(np.int64),
@@ -102,7 +115,11 @@ class TileLoader:
     transform : callable, optional
         Applied to the images of each batch, (n, h, w, 3) uint8, in the reading thread.
     prefetch : int
-        Batches read ahead; 0 reads in the caller's own time.
+        Batches read ahead; 0 reads in the caller's own time. Of slides in object storage the
+        encoded tiles of as many more batches are under way.
+    prefetch_bytes : int
+        Most bytes of encoded tiles of remote slides that are in flight or wait to be
+        decoded; a few adjacent tiles are let through where they alone are more.
     **options
         As in `wsistore.read_tiles`, but for `out` and `return_report`. With
         ``layout="nchw"`` images are (n, 3, h, w).
@@ -124,11 +141,14 @@ class TileLoader:
         *,
         transform: Callable[[NDArray[np.uint8]], Any] | None = None,
         prefetch: int = 2,
+        prefetch_bytes: int = FetchLimits.budget,
         **options: Any,
     ) -> None:
         self.sampler = sampler
         self.transform = transform
         self.prefetch = prefetch
+        self.fetch_stats = FetchStats()
+        self._limits = FetchLimits(budget=prefetch_bytes)
         self._reader = DrawReader(sampler.index, size, resolution, **options)
 
     def __len__(self) -> int:
@@ -136,23 +156,32 @@ class TileLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self.sampler.begin()
-        for batch in ahead(self._make, self.sampler.batches(epoch, start), self.prefetch):
-            self.sampler.done = batch["number"] + 1
-            yield batch
+        draws = self.sampler.batches(epoch, start)
+        with closing(self._batches(draws, self.prefetch)) as batches:
+            for batch in batches:
+                self.sampler.done = batch["number"] + 1
+                yield batch
+
+    def _batches(self, draws: Iterator[Draw], depth: int) -> Generator[Batch, None, None]:
+        """Yield the batches of some draws, so many of them read ahead."""
+        with FetchQueue(self._limits) as queue:
+            self.fetch_stats = queue.stats
+            yield from fetched_ahead(
+                self._make, draws, partial(self._reader.begin, queue), depth, self.prefetch
+            )
 
     def share(self, worker: int, workers: int) -> Iterator[Batch]:
         """Yield one worker's share of an epoch: every `workers`-th batch.
 
-        For worker processes, whose parent reads ahead: uses one thread and no `prefetch`,
-        unless the options name a number of threads.
+        For worker processes, whose parent reads ahead: decodes in the worker's own time, with
+        one thread unless the options name a number; remote slides are fetched ahead.
         """
         self._reader.use_threads(1)
         epoch, start = self.sampler.begin()
-        for draw in self.sampler.batches(epoch, start, worker, workers):
-            yield self._make(draw)
+        yield from self._batches(self.sampler.batches(epoch, start, worker, workers), 0)
 
-    def _make(self, draw: Draw) -> Batch:
-        batch = self._reader.read(draw)
+    def _make(self, draw: Draw, fetched: BatchFetch | None = None) -> Batch:
+        batch = self._reader.read(draw, fetched)
         if self.transform is not None:
             batch["image"] = self.transform(batch["image"])
         return batch

@@ -14,12 +14,14 @@ from wsistore.geometry import Size
 from wsistore.slides.resolving import ResolutionLike, as_resolution
 from wsistore.tiles.batch import BatchReader
 from wsistore.tiles.engine import TileStore
+from wsistore.tiles.fetching import BatchFetch, FetchQueue
 from wsistore.tiles.model import (
     BatchReport,
     NormalRequest,
     SlideLike,
 )
-from wsistore.tiles.prefetching import ahead
+from wsistore.tiles.prefetching import fetched_ahead
+from wsistore.tiles.remote_plan import FetchLimits
 from wsistore.tiles.views import View
 
 DEFAULT_BUDGET = 128 << 20
@@ -75,6 +77,7 @@ def iter_tiles(
     batch_size: int = 64,
     prefetch: int = 1,
     cache_bytes: int = DEFAULT_BUDGET,
+    prefetch_bytes: int = FetchLimits.budget,
     **options: Any,
 ) -> Iterator[TileBatch]:
     """Read all patches of a grid or plan of one slide, in its order.
@@ -99,6 +102,8 @@ def iter_tiles(
         Batches read ahead; 0 reads in the caller's own time.
     cache_bytes : int
         Most bytes of decoded tiles kept.
+    prefetch_bytes : int
+        Most bytes of encoded tiles of a remote slide in flight, as in `TileLoader`.
     **options
         As in `wsistore.read_tiles`, but for `out` and `return_report`.
 
@@ -125,16 +130,29 @@ def iter_tiles(
     if view.table is not None and cache_bytes:
         store = TileStore(cache_bytes, count_uses(view, x, y, reader.window(view)))
 
-    def read(start: int) -> TileBatch:
+    def requests(start: int) -> list[NormalRequest]:
         part = slice(start, start + batch_size)
-        requests = [
+        return [
             NormalRequest(opened, left, top, wanted)
             for left, top in zip(x[part].tolist(), y[part].tolist(), strict=True)
         ]
-        pixels, report = reader.read(requests, None, store)
+
+    def read(start: int, fetched: BatchFetch | None) -> TileBatch:
+        part = slice(start, start + batch_size)
+        pixels, report = reader.read(requests(start), None, store, fetched)
         return TileBatch(start, x[part], y[part], pixels, report)
 
-    return ahead(read, range(0, len(x), batch_size), prefetch)
+    def walk() -> Iterator[TileBatch]:
+        with FetchQueue(FetchLimits(budget=prefetch_bytes), once=store is not None) as queue:
+            yield from fetched_ahead(
+                read,
+                range(0, len(x), batch_size),
+                lambda start: queue.begin(reader, requests(start)),
+                prefetch,
+                prefetch,
+            )
+
+    return walk()
 
 
 def _positions(positions: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
