@@ -269,16 +269,19 @@ def test_two_runs_at_once_end_whole(uploaded, bucket, stores):
     assert only(open_place(bucket)) == ["x.zarr/"]
 
 
-def test_who_comes_second_finds_the_store_made(uploaded, bucket, stores):
-    def overtaken(tasks):
-        for number, task in enumerate(tasks):
-            if number == 1:
-                convert_slide(job(uploaded, f"{bucket}/x.zarr"), run_all, lambda event: None)
-            yield write_shard(task)
+@pytest.mark.parametrize("mode", ["copy", "copy, levels added", "0.4"])
+def test_who_comes_second_finds_the_store_made(mode, uploaded, bucket, stores):
+    wanted, met = job(uploaded, f"{bucket}/x.zarr", mode), []
 
-    wanted = job(uploaded, f"{bucket}/x.zarr")
+    def overtaken(tasks):
+        for task in tasks:
+            yield write_shard(task)
+            if not met:
+                met.append(convert_slide(wanted, run_all, lambda event: None))
+
     assert convert_slide(wanted, overtaken, lambda event: None).status == "skipped"
-    assert objects(f"{bucket}/x.zarr") == stores("copy")
+    assert met[0].status == "done"
+    assert objects(f"{bucket}/x.zarr") == stores(mode)
     assert only(open_place(bucket)) == ["x.zarr/"]
 
 

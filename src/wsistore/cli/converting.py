@@ -113,7 +113,7 @@ def convert(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Threads or processes. Default: one a core; 8 if remote.", rich_help_panel=_RUN
+            help="Threads or processes. Default: one a core; 6 if remote.", rich_help_panel=_RUN
         ),
     ] = None,
     scheduler: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,8 +48,7 @@ def atomic_write(
         If the disk is full, or writing is not permitted; no temporary file is left.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
-    # Of fixed length, for the name itself may be as long as the file system allows.
-    temporary = os.path.join(folder, f".{os.urandom(8).hex()}{TEMP_SUFFIX}")  # noqa: PTH118
+    temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -64,6 +64,56 @@ def atomic_write(
         if isinstance(error, WsistoreError):  # of the iterable that gives the pieces
             raise
         raise write_error(error, path) from error
+
+
+def temporary_name(name: str) -> str:
+    """Return a new name under which a file of this name is written until it is whole.
+
+    It is of fixed length, for the name itself may be as long as the file system allows, and
+    begins with the name's checksum: `leftovers` tells by it what a killed writer was at.
+    """
+    return f".{_mark(name)}{os.urandom(4).hex()}{TEMP_SUFFIX}"
+
+
+def _mark(name: str) -> str:
+    return f"{zlib.crc32(os.fsencode(name)):08x}"
+
+
+class Leftovers:
+    """The temporary files that were in some folders at a moment.
+
+    Parameters
+    ----------
+    folders : iterable of path
+        Where to look, but not below; those that are not there are left out.
+    """
+
+    def __init__(self, folders: Iterable[str | os.PathLike[str]]) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+        for folder in [os.fspath(place) for place in folders]:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(TEMP_SUFFIX):
+                        self._found.setdefault((folder, entry.name[1:9]), []).append(entry.path)
+
+    def sweep(self, path: str | os.PathLike[str]) -> int:
+        """Remove what was written for a file, and return how many there were.
+
+        Only to be called where nobody else writes that file, as under its lock.
+
+        Raises
+        ------
+        StoreWriteError
+            If one can't be removed.
+        """
+        folder, name = os.path.split(path)
+        left = self._found.pop((folder, _mark(name)), [])
+        for temporary in left:
+            try:
+                Path(temporary).unlink(missing_ok=True)
+            except OSError as error:
+                raise write_error(error, temporary) from error
+        return len(left)
 
 
 def _fill(fd: int, data: Data | Iterable[Data], *, sync: bool) -> None:

@@ -128,9 +128,13 @@ class ObjectWork(Work):
         StoreWriteError
             If objects can't be written, or not on condition.
         """
-        if self._restart:
-            self._clear()
         found = self.listing()
+        if self._restart and self._place.get(f"{self._partial}/settings.json") is not None:
+            # Without its root document, what has the name is that unfinished work.
+            if found.keys().isdisjoint(self._roots):
+                self._sweep()
+                found = {}
+            self._clear()
         self.resumed = self._begin(taken=bool(found))
         roots = not found.keys().isdisjoint(self._roots)
         if roots and not self._overwrite:

@@ -24,7 +24,9 @@ class HeadedFolder(Folder):
 
     def get(self, key: str) -> bytes | None:
         """Return all bytes of an object, None where there is none."""
-        return (self._head if key in ROOT_DOCUMENTS else self._body).get(key)
+        data = self._head.get(key) if key in ROOT_DOCUMENTS else None
+        # The head goes when another run with equal settings has finished the store.
+        return self._body.get(key) if data is None else data
 
     def source(self, key: str) -> Source:
         """Return ranged access to an object; see `Folder.source`."""
