@@ -10,7 +10,7 @@ import pytest
 
 from wsistore import errors
 from wsistore.durable import TEMP_SUFFIX, Ledger, WorkFolder, atomic_write, free_bytes, write_error
-from wsistore.durable.atomic import sweep
+from wsistore.durable.atomic import Leftovers, sweep, temporary_name
 
 
 def names(folder):
@@ -127,3 +127,17 @@ def test_a_disk_that_is_really_full(full_disk):
     done = [entry["part"] for entry in Ledger(work.ledger.path).entries()]
     assert done == list(range(len(done)))
     assert names(work.path) == sorted(map(str, done))
+
+
+def test_what_a_killed_writer_left_of_a_file_is_swept(tmp_path):
+    for name in ("a.h5", "b.h5", "a.h5"):
+        (tmp_path / temporary_name(name)).write_bytes(b"half")
+    found = Leftovers([tmp_path, tmp_path / "none"])
+    later = tmp_path / temporary_name("a.h5")  # of a run that began since
+    later.write_bytes(b"half")
+    assert found.sweep(tmp_path / "a.h5") == 2
+    assert found.sweep(tmp_path / "a.h5") == 0
+    assert found.sweep(tmp_path / "c.h5") == 0
+    assert later.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert Leftovers([tmp_path]).sweep(tmp_path / "b.h5") == 1

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from wsistore.durable import FileLock
+from wsistore.durable.atomic import temporary_name
 from wsistore.engine.planning import PlanningOptions, PlanningReport, plan_slides, run_folder
 from wsistore.errors import UsageError
 from wsistore.export import read_plan
@@ -474,3 +475,14 @@ def test_folders_are_named_by_resolution_size_and_overlap(tmp_path: Path) -> Non
     }
     for spec, name in names.items():
         assert run_folder(tmp_path, spec) == tmp_path / name
+
+
+def test_what_killed_runs_left_half_written_is_removed_with_their_slides(
+    slides: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "patches").mkdir()
+    left = [tmp_path / "patches" / temporary_name(f"{Path(s).stem}.h5") for s in slides[:2]]
+    for path in left:
+        path.write_bytes(b"half")
+    plan_slides(slides[:1], tmp_path, options())
+    assert [path.exists() for path in left] == [False, True]  # the other slide may be at work

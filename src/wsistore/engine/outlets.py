@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from wsistore.durable import FileLock, atomic_write
+from wsistore.durable.atomic import Leftovers
 from wsistore.sources import is_url, open_place, redact
 from wsistore.sources.copies import save, told_of, upload
 
@@ -36,6 +37,7 @@ class Outlet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._leftovers = Leftovers([])
 
     @property
     def place(self) -> PathLike:
@@ -86,6 +88,15 @@ class Outlet:
     def naming(self) -> AbstractContextManager[object]:
         """Have errors within name files as `shown` does."""
         return nullcontext()
+
+    def find_leftovers(self, folders: Iterable[Path]) -> None:
+        """Remember which temporary files there are, now that nothing is written yet."""
+        self._leftovers = Leftovers(folders)
+
+    def sweep(self, paths: Iterable[Path]) -> None:
+        """Remove what killed runs left of files that are locked now."""
+        for path in paths:
+            self._leftovers.sweep(path)
 
     def locked(self, path: Path, subject: str) -> AbstractContextManager[object]:
         """Hold what keeps other runs away from the results of a slide."""

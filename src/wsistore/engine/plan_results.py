@@ -85,7 +85,7 @@ class PlanFiles:
         return [mask, mask.with_suffix(".json"), *pictures, self.cell(stem)]
 
     def make(self, options: PlanningOptions) -> None:
-        """Make the folders that a run needs."""
+        """Make the folders that a run needs, and see what killed runs left in them."""
         wanted = [self.folder]
         if options.spec is None:
             wanted += [self.folder / "masks", self.folder / "contours"]
@@ -97,6 +97,7 @@ class PlanFiles:
             wanted += [self.cells]
         for place in wanted:
             place.mkdir(parents=True, exist_ok=True)
+        self.outlet.find_leftovers(wanted)
 
 
 @dataclass(frozen=True)

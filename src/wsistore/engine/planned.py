@@ -122,6 +122,7 @@ def _begin(
         check_calibration(slide)
     place = files.root(stem, planned=options.spec is not None)
     stack.enter_context(files.outlet.locked(place, f"{stem} in {files.place}"))
+    files.outlet.sweep([place, *files.others(stem)])
     task = _Task(path, stem, slide, settings_of(slide, options, segmenter), begun)
     if not options.force and files.outlet.fetch(place):
         task.is_finished, task.plan = finished(place, task.settings, options)

@@ -18,7 +18,6 @@ All but the ``.pt`` file also have the group ``wsistore``, which gives the plan 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.durable import TEMP_SUFFIX
+from wsistore.durable.atomic import temporary_name
 from wsistore.errors import StoreCorruptError, StoreMismatchError, UsageError
 from wsistore.export.features_stamp import read_stamp
 from wsistore.export.foreign import SOURCE_ROW, plan_order
@@ -82,7 +81,7 @@ def write_features_h5(
         If the disk is full, or writing is not permitted; what was there stays.
     """
     _known_layout(layout)
-    draft = path.with_name(f".{os.urandom(8).hex()}{TEMP_SUFFIX}")
+    draft = path.with_name(temporary_name(path.name))
     try:
         write_plan(data.plan, draft, layout, write_batch=write_batch, **options)
         with open_h5_file(draft) as source:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from wsistore.durable import TEMP_SUFFIX, write_error
+from wsistore.durable import write_error
+from wsistore.durable.atomic import temporary_name
 from wsistore.errors import (
     SourceAccessError,
     SourceNotFoundError,
@@ -134,7 +135,7 @@ def stream_h5(path: Path, fill: Fill) -> None:
         If a text can't be held by HDF5.
     """
     h5py = need("h5py", "writing HDF5")
-    temporary = path.with_name(f".{os.urandom(8).hex()}{TEMP_SUFFIX}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         sink = Sink(temporary)
     except OSError as error:
