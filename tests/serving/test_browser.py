@@ -68,7 +68,9 @@ def show(
         viewer.set_state(neuroglancer.ViewerState(state))
         browser.log.clear()
         browser.open(viewer.get_viewer_url())
-        browser.wait_for("typeof viewer !== 'undefined' && viewer.isReady()", 60)
+        # Ready it is without its state, too, which comes after the page.
+        has_state = "viewer.layerManager.managedLayers.length == 1"
+        browser.wait_for(f"typeof viewer !== 'undefined' && {has_state} && viewer.isReady()", 60)
         frame = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         browser.evaluate(f"{frame}.then(() => true)")
         path = Path(os.environ.get("WSISTORE_SCREENSHOTS", tmp_path)) / f"{name}.png"
