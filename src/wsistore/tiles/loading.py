@@ -16,7 +16,7 @@ from wsistore.tiles.candidates import TileIndex
 from wsistore.tiles.fetching import BatchFetch, FetchQueue, FetchStats
 from wsistore.tiles.model import NormalRequest
 from wsistore.tiles.prefetching import fetched_ahead
-from wsistore.tiles.remote_plan import FetchLimits
+from wsistore.tiles.remote_plan import FETCH_BYTES, FetchLimits
 from wsistore.tiles.sampling import Draw, TileSampler
 
 Batch = dict[str, Any]
@@ -141,7 +141,7 @@ class TileLoader:
         *,
         transform: Callable[[NDArray[np.uint8]], Any] | None = None,
         prefetch: int = 2,
-        prefetch_bytes: int = FetchLimits.budget,
+        prefetch_bytes: int = FETCH_BYTES,
         **options: Any,
     ) -> None:
         self.sampler = sampler

@@ -32,6 +32,10 @@ GROUP_TILES = 16
 that decoding starts early."""
 
 
+FETCH_BYTES = 256 << 20
+"""Most bytes in flight or waiting to be decoded, where not said otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
     """How object storage is asked for the encoded tiles of batches.
@@ -49,7 +53,7 @@ class FetchLimits:
 
     gap: int = 256 << 10
     request: int = 8 << 20
-    budget: int = 256 << 20
+    budget: int = FETCH_BYTES
 
 
 class Reader(Protocol):

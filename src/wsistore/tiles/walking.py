@@ -21,7 +21,7 @@ from wsistore.tiles.model import (
     SlideLike,
 )
 from wsistore.tiles.prefetching import fetched_ahead
-from wsistore.tiles.remote_plan import FetchLimits
+from wsistore.tiles.remote_plan import FETCH_BYTES, FetchLimits
 from wsistore.tiles.views import View
 
 DEFAULT_BUDGET = 128 << 20
@@ -77,7 +77,7 @@ def iter_tiles(
     batch_size: int = 64,
     prefetch: int = 1,
     cache_bytes: int = DEFAULT_BUDGET,
-    prefetch_bytes: int = FetchLimits.budget,
+    prefetch_bytes: int = FETCH_BYTES,
     **options: Any,
 ) -> Iterator[TileBatch]:
     """Read all patches of a grid or plan of one slide, in its order.
