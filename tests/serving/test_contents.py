@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsistore.errors import SourceAccessError
-from wsistore.serving.contents import ChunkCache, FolderContents, LocalFiles, file_contents
+from wsistore.serving.cache import ChunkCache
+from wsistore.serving.contents import FolderContents, LocalFiles, file_contents
 from wsistore.sources import Folder, LocalFolder, Source
 
 

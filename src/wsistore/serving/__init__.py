@@ -4,9 +4,9 @@ Public calls: `SlideServer`, `ServedSlide`. By module:
 
 - ``server``: `SlideServer`, which opens slides, and starts and stops;
 - ``listening``: sockets, threads, and how many of them;
-- ``answering``: one request, from its line to its answer;
+- ``answering``: one request, from its line to its answer; ``answers``, ``patience``;
 - ``targets``, ``ranges``, ``tags``, ``origins``: what the parts of a request mean;
-- ``exhibits``, ``contents``, ``portable``: what is shown, and where its bytes come from;
+- ``exhibits``, ``contents``, ``cache``, ``portable``: what is shown, and where its bytes come from;
 - ``pages``, ``viewers``: the index page, and links to viewers.
 """
 

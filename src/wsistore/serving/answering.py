@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from wsistore._version import __version__
 from wsistore.errors import WsistoreError
+from wsistore.serving.answers import Answer, failed_answer, plain_answer, validators
 from wsistore.serving.pages import POLICY
 from wsistore.serving.patience import PatientReader
 from wsistore.serving.ranges import UnsatisfiableError, parse_range
@@ -38,33 +37,6 @@ _DRAINED = 256 << 10
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _ALLOWED = ", ".join(_METHODS)
 _REFUSED = frozenset({"POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
-
-Headers = list[tuple[str, str]]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What is sent back.
-
-    Parameters
-    ----------
-    status : HTTPStatus
-        Its number and phrase.
-    headers : list of (str, str)
-        Those of this answer; the general ones are added to each.
-    resource : Resource or None
-        Where the body comes from.
-    span : (int, int)
-        First byte of the body in the resource, and the one behind its last.
-    ends : bool
-        Whether the connection is closed after it.
-    """
-
-    status: HTTPStatus
-    headers: Headers = field(default_factory=list)
-    resource: Resource | None = None
-    span: tuple[int, int] = (0, 0)
-    ends: bool = False
 
 
 class Request(BaseHTTPRequestHandler):
@@ -121,25 +93,25 @@ class Request(BaseHTTPRequestHandler):
     def _misdirected(self) -> Answer | None:
         hosts = self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version > "HTTP/1.0"):
-            return _plain(HTTPStatus.BAD_REQUEST, ends=True)
+            return plain_answer(HTTPStatus.BAD_REQUEST, ends=True)
         bound = self.server.loopback_name
         if bound and not (hosts and host_is_ours(hosts[0], bound)):
-            return _plain(HTTPStatus.MISDIRECTED_REQUEST, ends=True)
+            return plain_answer(HTTPStatus.MISDIRECTED_REQUEST, ends=True)
         return None
 
     def _unknown(self) -> Answer | None:
         if self.command in _METHODS:
             return None
         if self.command in _REFUSED:
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", _ALLOWED)], ends=True)
-        return _plain(HTTPStatus.NOT_IMPLEMENTED, ends=True)
+            return plain_answer(HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", _ALLOWED)], ends=True)
+        return plain_answer(HTTPStatus.NOT_IMPLEMENTED, ends=True)
 
     def _bodied(self) -> Answer | None:
         """Refuse a request with a body, which would be taken for the next request."""
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" not in self.headers and all(text == "0" for text in lengths):
             return None
-        return _plain(HTTPStatus.BAD_REQUEST, ends=True)
+        return plain_answer(HTTPStatus.BAD_REQUEST, ends=True)
 
     # Answering
 
@@ -147,10 +119,10 @@ class Request(BaseHTTPRequestHandler):
         try:
             answer = self._find(parse_target(self.path))
         except BadTargetError:
-            answer = _plain(HTTPStatus.BAD_REQUEST)
+            answer = plain_answer(HTTPStatus.BAD_REQUEST)
         except WsistoreError as error:
             self.server.report(self.path.partition("?")[0], error)
-            answer = _failed(error)
+            answer = failed_answer(error)
         self._send(answer, with_body=with_body)
 
     def _find(self, target: Target) -> Answer:
@@ -161,7 +133,7 @@ class Request(BaseHTTPRequestHandler):
             return self._unchanged(fresh)
         found = showroom.find(target, address_of(self.headers.get("Host", "")))
         if found is None:
-            return _plain(HTTPStatus.NOT_FOUND, [("Cache-Control", "no-cache")])
+            return plain_answer(HTTPStatus.NOT_FOUND, [("Cache-Control", "no-cache")])
         resource, kind = found
         return self._select(resource, kind)
 
@@ -169,17 +141,17 @@ class Request(BaseHTTPRequestHandler):
         """Return the part of a resource that the request's conditions and range leave."""
         match, unless = self.headers.get("If-Match"), self.headers.get("If-None-Match")
         if match is not None and not tag_is_listed(match, resource.tag):
-            return _plain(HTTPStatus.PRECONDITION_FAILED)
+            return plain_answer(HTTPStatus.PRECONDITION_FAILED)
         if unless is not None and tag_is_listed(unless, resource.tag):
             return self._unchanged(resource.tag)
-        headers = [("Content-Type", kind), *_validators(resource.tag)]
+        headers = [("Content-Type", kind), *validators(resource.tag)]
         if kind.startswith("text/html"):
             headers.append(("Content-Security-Policy", POLICY))
         try:
             span = self._span(resource)
         except UnsatisfiableError:
             told = [("Content-Range", f"bytes */{resource.size}")]
-            return _plain(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, told)
+            return plain_answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, told)
         if span is None:
             return Answer(HTTPStatus.OK, headers, resource, (0, resource.size))
         headers.append(("Content-Range", f"bytes {span[0]}-{span[1] - 1}/{resource.size}"))
@@ -193,14 +165,14 @@ class Request(BaseHTTPRequestHandler):
         return parse_range(header, resource.size)
 
     def _unchanged(self, tag: str) -> Answer:
-        return Answer(HTTPStatus.NOT_MODIFIED, _validators(tag))
+        return Answer(HTTPStatus.NOT_MODIFIED, validators(tag))
 
     def _preflight(self) -> Answer:
         origin = self.headers.get("Origin")
         if "Access-Control-Request-Method" not in self.headers:
             return Answer(HTTPStatus.NO_CONTENT, [("Allow", _ALLOWED)])
         if origin is None or not self.server.origins.allow(origin):
-            return _plain(HTTPStatus.FORBIDDEN)
+            return plain_answer(HTTPStatus.FORBIDDEN)
         private = self.headers.get("Access-Control-Request-Private-Network") == "true"
         return Answer(HTTPStatus.NO_CONTENT, self.server.origins.preflight(private=private))
 
@@ -214,7 +186,7 @@ class Request(BaseHTTPRequestHandler):
             first = next(pieces, b"")
         except WsistoreError as error:
             self.server.report(self.path.partition("?")[0], error)
-            answer = _failed(error)
+            answer = failed_answer(error)
             first, pieces = next(self._pieces(answer)), iter(())
         self._write(answer, first, pieces)
         if answer.ends:
@@ -275,7 +247,7 @@ class Request(BaseHTTPRequestHandler):
         self.close_connection = True
         if not hasattr(self, "request_version"):
             self.request_version = "HTTP/1.1"
-        answer = _plain(HTTPStatus(code), ends=True)
+        answer = plain_answer(HTTPStatus(code), ends=True)
         self._send(answer, with_body=getattr(self, "command", None) != "HEAD")
 
     def _drain(self) -> None:
@@ -295,31 +267,3 @@ class Request(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing: paths and queries of requests are nobody's business."""
-
-
-def _validators(tag: str) -> Headers:
-    """Return what lets a client keep a copy, and ask each time whether it is still good."""
-    return [("ETag", tag), ("Cache-Control", "no-cache"), ("Accept-Ranges", "bytes")]
-
-
-def _plain(status: HTTPStatus, headers: Headers | None = None, *, ends: bool = False) -> Answer:
-    """Return an answer whose body is its status in words."""
-    body = f"{status.value} {status.phrase}\n".encode()
-    return _whole(status, body, "text/plain; charset=utf-8", headers or [], ends=ends)
-
-
-def _failed(error: WsistoreError) -> Answer:
-    """Return the answer that tells an error's code; its message may name local paths."""
-    about = (type(error).__doc__ or "").partition("\n")[0]
-    body = json.dumps({"error": {"code": error.code, "about": about}}).encode()
-    told = [("Cache-Control", "no-store")]
-    return _whole(HTTPStatus.INTERNAL_SERVER_ERROR, body, "application/json", told)
-
-
-def _whole(
-    status: HTTPStatus, body: bytes, kind: str, headers: Headers, *, ends: bool = False
-) -> Answer:
-    from wsistore.serving.contents import Resource
-
-    headers = [("Content-Type", kind), *headers]
-    return Answer(status, headers, Resource(body, '""'), (0, len(body)), ends)

@@ -11,7 +11,8 @@ from typing import Literal
 from wsistore._version import __version__
 from wsistore.geometry import Mpp, Size
 from wsistore.pyramid.views import SlideFolder
-from wsistore.serving.contents import ChunkCache, Contents, FolderContents, file_contents
+from wsistore.serving.cache import ChunkCache
+from wsistore.serving.contents import Contents, FolderContents, file_contents
 from wsistore.serving.portable import is_plain_store, is_portable
 from wsistore.slides import Slide, open_slide
 from wsistore.sources import open_folder, redact

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from wsistore.errors import NotReadyError, UsageError, WsistoreError
-from wsistore.serving.contents import ChunkCache, Resource
+from wsistore.serving.cache import ChunkCache
+from wsistore.serving.contents import Resource
 from wsistore.serving.exhibits import CODECS, Codec, Exhibit, ServedSlide, name_slides, open_exhibit
 from wsistore.serving.listening import Listener, Report
 from wsistore.serving.origins import Origins
