@@ -49,6 +49,8 @@ class Means(BaseEncoder):
         means = batch.mean(axis=(2, 3), dtype=np.float64).astype(np.float32)
         if (HERE / "nan").exists():
             means[1] = np.nan
+        if (HERE / "inf").exists():
+            means[1, 0] = np.inf  # as float16 makes it of what is too large
         return means
 
 

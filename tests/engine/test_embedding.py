@@ -332,8 +332,9 @@ def test_bad_tiles_end_their_slide_where_wished(tmp_path, broken, make_plan, pol
     assert report.outcomes[0].status == ("done" if policy == "fill-missing" else "failed")
 
 
-def test_features_that_are_not_finite_are_no_features(tmp_path, make_plan, harmful):
-    (harmful.parent / "nan").touch()
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_features_that_are_not_finite_are_no_features(tmp_path, make_plan, harmful, value):
+    (harmful.parent / value).touch()
     plan = make_plan()
     report = wsistore.embed(
         plan, ["means", NAME], tmp_path / "c.zarr", plugins=[harmful], batch_size=42

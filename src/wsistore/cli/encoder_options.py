@@ -175,6 +175,12 @@ def _given(name: str, origin: dict[str, tuple[Path, int]], scheduler: str) -> st
     return str(path.resolve())
 
 
-def feature_device(device: str) -> str:
-    """Return the device of encoders: cuda falls back to the CPU with a warning."""
-    return device if device in ("mps", "auto") else usable_device(device)
+def feature_device(device: str, scheduler: str = "threads") -> str:
+    """Return the device of encoders: cuda falls back to the CPU with a warning.
+
+    Where workers are other machines, theirs count: there is no fallback.
+    """
+    is_elsewhere = scheduler == "slurm" or "://" in scheduler
+    if device in ("mps", "auto") or (is_elsewhere and device.partition(":")[0] == "cuda"):
+        return device
+    return usable_device(device)

@@ -202,7 +202,7 @@ def process(
         edge=edge,  # type: ignore[arg-type]
         origin=origin,  # type: ignore[arg-type]
     )
-    on = feature_device(feature_device_name or device)
+    on = feature_device(feature_device_name or device, scheduler)
     chosen = choose(
         feature_extractors,
         plugins=feature_plugin,
@@ -352,7 +352,7 @@ def embed(
     """
     from wsistore.engine.embedding import embed as run
 
-    on = feature_device(device)
+    on = feature_device(device, scheduler)
     chosen = choose(
         encoder,
         plugins=feature_plugin,

@@ -109,7 +109,7 @@ def import_features(
     overwrite: bool = False,
     unit_tiles: int = UNIT_TILES,
 ) -> SlidePlace:
-    """Put features of another file into the store of a cohort; tiles with NaN count as failed.
+    """Put features of another file into the store of a cohort; tiles with NaN or infinite values count as failed.
 
     Parameters
     ----------
@@ -184,6 +184,6 @@ def _write(writer: UnitWriter, data: SlideFeatures) -> None:
         rows = writer.rows(unit)
         for name, table in data.features.items():
             values = np.ascontiguousarray(table[rows], np.float32)
-            bad = np.isnan(values).any(axis=1)
+            bad = ~np.isfinite(values).all(axis=1)
             codes = np.where(bad, int(TileStatus.NOT_FINITE), int(TileStatus.OK))
             writer.write(name, unit, values, codes.astype(np.uint8))
