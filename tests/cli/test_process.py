@@ -279,3 +279,22 @@ def test_verbose_tells_a_line_a_slide(slides: Path, tmp_path: Path) -> None:
     done = process(slides, tmp_path / "out", "--verbose")
     assert done.exit_code == 0
     assert done.stderr.count("[OK]") == 4  # a plan and features, of two slides
+
+
+@pytest.mark.slow
+def test_other_schedulers_write_the_same_features(slides: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    assert process(slides, tmp_path / "threads").exit_code == 0
+    near = FeatureCohort(tmp_path / "threads" / RUN / "features.zarr")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        assert cluster.scheduler_address.startswith("tcp://")
+        for number, scheduler in enumerate(("processes", cluster.scheduler_address)):
+            out = tmp_path / str(number)
+            done = process(slides, out, "--scheduler", scheduler, "--workers", 2, "--json")
+            assert done.exit_code == 0, done.output
+            assert json.loads(done.stdout)["counters"]["bytes_sent"] > 0
+            cohort = FeatureCohort(out / RUN / "features.zarr")
+            for name in near:
+                assert cohort[name].equals(near[name])
