@@ -48,6 +48,7 @@ def test_builtins_named_in_the_tree_catch_the_errors():
         "NotReadyError": "RuntimeError",
         "DependencyError": "ImportError",
         "SourceError": "OSError",
+        "SourceTimeoutError": "TimeoutError",
         "StoreWriteError": "OSError",
         "IncompleteError": "RuntimeError",
     }

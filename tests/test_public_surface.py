@@ -48,8 +48,9 @@ EXPECTED = [
 OF_TORCH = ["TileDataset", "TileStream"]
 
 SOURCES = "Folder LocalFolder LocalSource Source is_url open_folder open_source redact"
-DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan Outcome WorkFolder atomic_write canonical
-    check_settings exit_code free_bytes write_error"""
+DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan ObjectWork Objects Outcome Work WorkFolder
+    atomic_write canonical check_settings clear_leftovers exit_code free_bytes plain_etag
+    write_error"""
 
 
 def imported_after(statement):
@@ -108,10 +109,12 @@ def test_the_names_of_torch_need_torch(name):
                 "ObjectInfo",
                 "ObjectPlace",
                 "Source",
+                "configure_storage",
                 "is_url",
                 "open_folder",
                 "open_place",
                 "open_source",
+                "parse_storage_options",
                 "redact",
             ],
         ),

@@ -13,7 +13,8 @@ what was expected, and what to do about it::
     │   ├── SourceNotFoundError  WSI201  no such file or object
     │   ├── SourceAccessError    WSI202  not allowed to read it
     │   ├── SourceRangeError     WSI203  fewer bytes than asked for
-    │   └── SourceChangedError   WSI204  the file changed while it was in use
+    │   ├── SourceChangedError   WSI204  the file changed while it was in use
+    │   └── SourceTimeoutError   WSI205  a server did not answer in time   (TimeoutError)
     ├── SlideError            WSI300  this slide can't be used as it is
     │   ├── UnsupportedSlideError  WSI301  not a format, or not a variant, that is read here
     │   ├── CorruptSlideError      WSI302  the container's structure is broken
@@ -127,6 +128,12 @@ class SourceChangedError(SourceError):
     """The file or object is not the one that was opened."""
 
     code = "WSI204"
+
+
+class SourceTimeoutError(SourceError, TimeoutError):
+    """A server did not answer, or not to the end, in the time that was allowed."""
+
+    code = "WSI205"
 
 
 class SlideError(WsistoreError):

@@ -56,5 +56,24 @@ def _options(
         bool,
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
+    storage_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--storage-option",
+            metavar="KEY=VALUE",
+            help="How remote storage is reached: endpoint, region, anonymous, profile, "
+            "deadline_s, ... Repeatable; before the command. Keys and secrets are better "
+            "kept in the environment or a profile.",
+        ),
+    ] = None,
 ) -> None:
     """Whole-slide images made cloud-ready: convert, check and describe them."""
+    del version  # its own callback has answered
+    if storage_option:
+        from wsistore.errors import UsageError
+        from wsistore.sources import configure_storage, parse_storage_options
+
+        try:
+            configure_storage(parse_storage_options(storage_option))
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from None

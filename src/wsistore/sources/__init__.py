@@ -1,11 +1,12 @@
 """Ranged bytes from a file or an object, each answer checked for its length.
 
-Public calls: `open_source`, `open_folder`, `open_place`, `is_url`, `redact`, `Source`,
-`Folder`, `ObjectPlace`.
+Public calls: `open_source`, `open_folder`, `open_place`, `configure_storage`,
+`parse_storage_options`, `is_url`, `redact`, `Source`, `Folder`, `ObjectPlace`.
 """
 
 from __future__ import annotations
 
+from wsistore.sources.configuring import configure_storage, parse_storage_options
 from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
 from wsistore.sources.model import Folder, ObjectInfo, ObjectPlace, Source
@@ -19,9 +20,11 @@ __all__ = [
     "ObjectInfo",
     "ObjectPlace",
     "Source",
+    "configure_storage",
     "is_url",
     "open_folder",
     "open_place",
     "open_source",
+    "parse_storage_options",
     "redact",
 ]

@@ -81,6 +81,12 @@ class LocalSource(Source):
         self.handle: Handle | None = None
         self.rested = False
 
+    @property
+    def identity(self) -> str:
+        """Size and time of change; see `Source.identity`."""
+        seen = self._identity
+        return "" if seen is None else f"{seen.size} {seen.inode} {seen.mtime_ns}"
+
     def read(self, offset: int, count: int) -> bytes:
         """Read exactly `count` bytes from `offset`; see `Source.read`."""
         offset, count = index(offset), index(count)

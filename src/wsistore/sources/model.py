@@ -21,6 +21,14 @@ class Source(ABC):
     name: str
     size: int
 
+    @property
+    def identity(self) -> str:
+        """What tells this state of the file or object from others; the same in all processes.
+
+        Empty where that is not known.
+        """
+        return ""
+
     @abstractmethod
     def read(self, offset: int, count: int) -> bytes:
         """Read exactly `count` bytes from `offset`.

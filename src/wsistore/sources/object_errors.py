@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,12 +13,15 @@ from wsistore.errors import (
     SourceChangedError,
     SourceError,
     SourceNotFoundError,
+    SourceTimeoutError,
+    StoreWriteError,
     UsageError,
     WsistoreError,
 )
 
 _NETWORK = "Check the address and the network, and try again."
-_RIGHTS = "Check the credentials, and that they may read it."
+_RIGHTS = "Check the credentials, and what they permit."
+_TIME = "Try again, or allow more time (storage options deadline_s, timeout_s)."
 
 CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
     # name in obstore.exceptions, or of a builtin -> class, what failed, hint
@@ -43,6 +47,8 @@ CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
     "ValueError": (SourceNotFoundError, "can't be the name of an object", ""),
 }
 
+_TIMED_OUT = re.compile(r"timed? ?out|deadline", re.IGNORECASE)
+_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCS_")
 _SECRET_KEY = re.compile(r"key|secret|token|passw|sas|credential|auth|signature", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/\s@]*@")
 _QUERY = re.compile(r"\?[^\s\"')]+")
@@ -65,11 +71,32 @@ def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> Ws
     secrets : iterable of str
         What must not be shown.
     """
+    told = _scrub(str(error), secrets)
     for base in type(error).__mro__:
         if base.__name__ in CLASSES:
             kind, failed, hint = CLASSES[base.__name__]
-            return kind(f"{name} {failed}: {_scrub(str(error), secrets)}", hint=hint)
+            if kind is SourceError and _TIMED_OUT.search(str(error)):
+                return SourceTimeoutError(f"{name} was not read in time: {told}", hint=_TIME)
+            return kind(f"{name} {failed}: {told}", hint=hint)
     return SourceError(f"{name} can't be read: {type(error).__name__}")
+
+
+def write_failure(error: Exception, name: str, secrets: Iterable[str]) -> WsistoreError:
+    """Return the error of a store that an error of obstore while writing means.
+
+    Parameters
+    ----------
+    error, name, secrets
+        As in `from_object_error`.
+    """
+    told = from_object_error(error, name, secrets)
+    said = _scrub(str(error), secrets)
+    if isinstance(error, NotImplementedError) or type(error).__name__ == "NotSupportedError":
+        return StoreWriteError(
+            f"the server of {name} can't write on conditions: {said}",
+            hint="Two runs could mix there, so nothing is written: choose another storage.",
+        )
+    return StoreWriteError(f"can't write {name}: {said}", hint=told.hint)
 
 
 def _scrub(text: str, secrets: Iterable[str]) -> str:
@@ -80,12 +107,20 @@ def _scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def secrets_of(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the texts of a URL and of options that must not be shown, longest first."""
+    """Return the texts of a URL, of options and of the environment that must not be shown.
+
+    The longest come first.
+    """
     parts = urlsplit(url)
     found = {parts.query, parts.username or "", parts.password or ""}
     found.update(value for _, value in parse_qsl(parts.query))
     found.update(unquote(text) for text in tuple(found))
     found.update(_secret_values(options))
+    found.update(
+        value
+        for key, value in os.environ.items()
+        if key.startswith(_CLOUDS) and _SECRET_KEY.search(key)
+    )
     # One or two letters can't be told from the words of a message.
     return tuple(sorted((text for text in found if len(text) > 2), key=len, reverse=True))
 

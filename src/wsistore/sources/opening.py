@@ -23,9 +23,11 @@ def open_source(path_or_url: str | os.PathLike[str], **options: Any) -> Source:
         ``http(s)://`` URL. The query of an HTTP URL (a signature) is sent along and never
         shown; so are a user and password.
     **options
-        For objects: those of ``obstore.store.from_url`` (``endpoint=``, ``region=``,
-        ``skip_signature=``, ``client_options=`` ...), or ``store=``, an obstore store
-        whose keys are then relative to the folder of the URL.
+        For objects: ``endpoint=``, ``region=``, ``anonymous=True``, ``profile=`` (of
+        ``~/.aws``), ``retries=``, ``deadline_s=``, ``timeout_s=`` and all those of
+        ``obstore.store.from_url``; they win over those of `configure_storage` and of the
+        configuration file. Or ``store=``, an obstore store whose keys are then relative
+        to the folder of the URL.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def open_folder(path_or_url: str | os.PathLike[str], **options: Any) -> Folder:
         If the scheme or an option is unknown.
     """
     if is_url(path_or_url):
-        from wsistore.sources.objects import open_objects
+        from wsistore.sources.object_folder import open_objects
 
         return open_objects(os.fspath(path_or_url), options)
     _refuse(options)
@@ -73,7 +75,7 @@ def open_place(url: str | os.PathLike[str], **options: Any) -> ObjectPlace:
     """
     if not is_url(url):
         raise UsageError(f"{os.fspath(url)} is a local path, not the URL of objects")
-    from wsistore.sources.objects import open_objects
+    from wsistore.sources.object_folder import open_objects
 
     return open_objects(os.fspath(url), options)
 

@@ -1,0 +1,155 @@
+"""Trees of objects, read and written: a prefix of a bucket."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from wsistore.errors import SourceNotFoundError
+from wsistore.sources.bucket import COUNTER, Bucket, Result
+from wsistore.sources.keys import check_key, check_prefix
+from wsistore.sources.model import ObjectInfo, ObjectPlace
+from wsistore.sources.objects import ObjectSource
+
+_DELETED_AT_ONCE = 1000
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+"""Of one upload: it holds so many parts, and the one that is being filled."""
+
+
+class ObjectFolder(ObjectPlace):
+    """The objects below a URL, read and written.
+
+    Parameters
+    ----------
+    bucket : Bucket
+        Where they are.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.name = bucket.name
+        self._bucket = bucket
+
+    def get(self, key: str) -> bytes | None:
+        """Return all bytes of an object, None where there is none."""
+        name = f"{self.name}/{check_key(key)}"
+        try:
+            data = self._bucket.call(name, _get_all, key)
+        except SourceNotFoundError:
+            return None
+        COUNTER.add(0, len(data))
+        return data
+
+    def source(self, key: str) -> ObjectSource:
+        """Return ranged access to an object; see `Folder.source`."""
+        return ObjectSource(self._bucket, check_key(key))
+
+    def list_names(self, prefix: str = "") -> list[str]:
+        """Return the names directly under a prefix, sorted; folders end with ``/``."""
+        import obstore
+
+        prefix = check_prefix(prefix)
+        found = self._bucket.call(
+            f"{self.name}/{prefix}", obstore.list_with_delimiter, prefix or None
+        )
+        names = {path.rpartition("/")[2] + "/" for path in found["common_prefixes"]}
+        names.update(entry["path"].rpartition("/")[2] for entry in found["objects"])
+        return sorted(names)
+
+    def put(self, key: str, data: bytes | Iterable[bytes | memoryview]) -> str | None:
+        """Write an object in place of one that has its key; see `ObjectPlace.put`."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            data = map(bytes, data)
+        written = self._write(key, _put, check_key(key), data)
+        etag: str | None = written.get("e_tag")
+        return etag
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one of its key; see `ObjectPlace.create`."""
+        return self._write(key, _create, check_key(key), data)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str | None] | None:
+        """Return all bytes of an object and their ETag; see `ObjectPlace.get_tagged`."""
+        try:
+            return self._bucket.call(f"{self.name}/{check_key(key)}", _get_tagged, key)
+        except SourceNotFoundError:
+            return None
+
+    def replace(self, key: str, data: bytes, etag: str) -> bool:
+        """Write an object in place of one that has this ETag; see `ObjectPlace.replace`."""
+        return self._write(key, _replace, check_key(key), data, etag)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; see `ObjectPlace.delete`."""
+        import obstore
+
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            some = [check_key(key) for key in keys[start : start + _DELETED_AT_ONCE]]
+            self._write(some[0], obstore.delete, some)
+
+    def list_tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects below a prefix; see `ObjectPlace.list_tree`."""
+        prefix = check_prefix(prefix)
+        name = f"{self.name}/{prefix}"
+        found = self._bucket.call(name, _list_all, prefix or None)
+        for entry in sorted(found, key=operator.itemgetter("path")):
+            yield ObjectInfo(entry["path"], entry["size"], entry.get("e_tag"))
+
+    def _write(self, key: str, function: Callable[..., Result], *args: Any) -> Result:
+        return self._bucket.write(f"{self.name}/{key}", function, *args)
+
+    def __repr__(self) -> str:
+        return f"ObjectFolder({self.name!r})"
+
+
+def open_objects(url: str, options: Mapping[str, Any]) -> ObjectFolder:
+    """Return the objects below a URL; see `open_source` for the options."""
+    return ObjectFolder(Bucket.at(url, options))
+
+
+def _put(store: Any, key: str, data: bytes | Iterable[bytes]) -> Mapping[str, Any]:
+    import obstore
+
+    return obstore.put(store, key, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+
+def _get_all(store: Any, key: str) -> bytes:
+    import obstore
+
+    return bytes(obstore.get(store, key).bytes())
+
+
+def _get_tagged(store: Any, key: str) -> tuple[bytes, str | None]:
+    import obstore
+
+    answer = obstore.get(store, key)
+    return bytes(answer.bytes()), answer.meta.get("e_tag")
+
+
+def _create(store: Any, key: str, data: bytes) -> bool:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError
+
+    try:
+        obstore.put(store, key, data, mode="create")
+    except AlreadyExistsError:
+        return False
+    return True
+
+
+def _replace(store: Any, key: str, data: bytes, etag: str) -> bool:
+    import obstore
+    from obstore.exceptions import NotFoundError, PreconditionError
+
+    try:
+        obstore.put(store, key, data, mode={"e_tag": etag})
+    except (PreconditionError, NotFoundError):  # another one, or none, by now
+        return False
+    return True
+
+
+def _list_all(store: Any, prefix: str | None) -> list[Mapping[str, Any]]:
+    import obstore
+
+    return [entry for batch in obstore.list(store, prefix) for entry in batch]
