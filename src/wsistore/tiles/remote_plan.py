@@ -51,7 +51,7 @@ class FetchLimits:
         group is let through where it alone is larger.
     """
 
-    gap: int = 256 << 10
+    gap: int = 64 << 10
     request: int = 8 << 20
     budget: int = FETCH_BYTES
 
