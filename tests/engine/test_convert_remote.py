@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ MODES = {
     "copy, levels added": {"shard": SHARD, "add_levels": True},
     "zstd": {"codec": "zstd", "chunk": 128, "shard": SHARD},
     "jpeg": {"codec": "jpeg", "chunk": 128, "shard": SHARD},
-    "0.4": {"codec": "zstd", "format": "0.4", "chunk": 64},
+    "0.4": {"codec": "zstd", "format": "0.4", "chunk": 128},
 }
 
 
@@ -485,3 +486,37 @@ def test_threads_open_a_remote_slide_once(uploaded, bucket, monkeypatch):
     monkeypatch.setattr(units, "open_slide", counting)
     wsistore.convert(uploaded, f"{bucket}/x.zarr", workers=8, **MODES["copy"]).raise_for_failures()
     assert len(opened) == 2  # by the planner, and by the workers
+
+
+def uploads(bucket):
+    """Return the uploads in parts that have neither been completed nor given up."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    found = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
+    client.close()
+    return found.get("Uploads", [])
+
+
+def test_parts_of_a_shard_that_fails_are_given_up(bucket):
+    def pieces(count):
+        for _ in range(count):
+            yield bytes(6 << 20)
+        raise CutError
+
+    for count in (0, 1, 3):
+        with pytest.raises(CutError):
+            objectfiles.PartWriter(open_place(bucket)).write("0/c/0/0/0", pieces(count))
+    assert uploads(bucket) == []
+    assert list(open_place(bucket).list_tree()) == []
+
+
+def test_large_parts_are_whole_and_known_by_their_etag(bucket):
+    place = open_place(bucket)
+    writer = objectfiles.PartWriter(place)
+    blocks = [bytes([number]) * (6 << 20) for number in range(3)]
+    writer.write("x", iter(blocks))
+    (info,) = place.list_tree()
+    assert place.get("x") == b"".join(blocks)
+    assert writer.mark == info.etag.strip('"')
+    assert uploads(bucket) == []
