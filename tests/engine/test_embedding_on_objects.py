@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import wsistore
 from wsistore.encoders import load_encoder
 from wsistore.engine.embed_events import SlideResumed, UnitDone
-from wsistore.errors import StoreMismatchError, StoreUnfinishedError
+from wsistore.errors import SourceChangedError, StoreMismatchError, StoreUnfinishedError
 from wsistore.sources import open_place
 from wsistore.testing import write_slide
 from wsistore.tiles import TileSpec, plan_tiles
@@ -169,6 +170,34 @@ def test_a_slide_that_changed_under_its_plan_is_told_by_name(
     assert not any(key.startswith("new.zarr/" + remote_plan.slide.name) for key in keys(bucket))
 
 
+def touched(data):
+    """Return the bytes of a slide with one bit of its last tile turned: no structure shows it."""
+    changed = bytearray(data)
+    changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
+def test_another_state_of_an_object_under_its_plan_is_told_by_name(bucket, tmp_path):
+    made = write_slide(tmp_path / "a.svs", "none", size=(1500, 1200), tile=64, seed=1)
+    data = Path(made.path).read_bytes()
+    place = open_place(f"{bucket}/slides")
+    place.put("a.svs", data)
+    slide = wsistore.open_slide(f"{bucket}/slides/a.svs")
+    plan = plan_tiles(slide, TileSpec(64, 64, "20x"))
+    go(plan, f"{bucket}/c.zarr", "null", unit_tiles=500)[0].raise_for_failures()
+    place.put("a.svs", touched(data))
+    again = wsistore.open_slide(f"{bucket}/slides/a.svs")
+    assert again.fingerprint == slide.fingerprint  # a changed byte that it doesn't sample
+    for store in ("c.zarr", "new.zarr"):
+        report, _ = go(plan, f"{bucket}/{store}", "null", unit_tiles=500)
+        with pytest.raises(SourceChangedError, match=r"a\.svs is not the object that was planned"):
+            report.raise_for_failures()
+    place.put("a.svs", data)  # the same bytes have the same ETag
+    assert go(plan, f"{bucket}/c.zarr", "null", unit_tiles=500)[0].exit_code == 0
+    moved = (str(made.path), plan)
+    assert go(moved, f"{bucket}/c.zarr", "null", unit_tiles=500)[0].exit_code == 0
+
+
 def test_a_slide_that_changes_while_it_is_read_ends_as_failed(bucket, tmp_path):
     made = write_slide(tmp_path / "a.svs", size=(1500, 1200), tile=64, seed=1)
     again = write_slide(tmp_path / "b.svs", size=(1500, 1200), tile=64, seed=2)
@@ -195,3 +224,22 @@ def test_verifying_features_in_a_bucket(bucket, remote_plan):
     url = f"{bucket}/c.zarr"
     go(remote_plan, url)
     assert wsistore.verify_features(url, 5, encoders=load_encoder(NAME)).ok
+
+
+def test_two_runs_at_once_write_the_same(bucket, remote_plan, local):
+    url = f"{bucket}/c.zarr"
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(go, remote_plan, url, workers=1) for _ in range(2)]
+        for run in runs:
+            run.result()[0].raise_for_failures()
+    assert wsistore.open_features(url, remote_plan.slide.name).equals(local)
+    assert not any(".work" in key for key in keys(bucket))
+
+
+def test_no_secret_is_written(bucket, remote_plan, capsys):
+    go(remote_plan, f"{bucket}/c.zarr")
+    repr(wsistore.open_features(f"{bucket}/c.zarr"))
+    store = open_place(f"{bucket}/c.zarr")
+    for found in store.list_tree():
+        assert b"canary" not in store.get(found.key)
+    assert "canary" not in capsys.readouterr().err

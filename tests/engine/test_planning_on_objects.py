@@ -20,6 +20,7 @@ from wsistore.export import read_plan, read_plans, write_plan
 from wsistore.export.features_hdf5 import feature_facts
 from wsistore.sources import open_place
 from wsistore.sources.copies import local_copy
+from wsistore.testing import write_slide
 from wsistore.tiles import TileSpec
 from wsistore.tissue import load_mask, save_mask, segment_slide
 
@@ -115,6 +116,27 @@ def test_a_slide_that_changed_between_runs_is_told(
     assert [result.status for result in again.results] == ["failed", "skipped"]
     assert "fingerprint" in str(again.results[0].error)
     assert again.results[0].path == f"{bucket}/slides/one.svs"
+
+
+def test_another_state_of_an_object_between_runs_is_told(
+    slides: dict[str, list[str]], bucket: str, tmp_path: Path
+) -> None:
+    made = write_slide(tmp_path / "a.svs", "none", size=(1500, 1200), tile=64, mpp="0.5")
+    data = bytearray(Path(made.path).read_bytes())
+    place, url = open_place(f"{bucket}/slides"), f"{bucket}/slides/a.svs"
+    place.put("a.svs", bytes(data))
+    wanted = options(contact_sheet=False)
+    plan_slides([url], f"{bucket}/out", wanted)
+    # What was made from the object counts for its copy on a disk.
+    copied = plan_slides([str(made.path)], f"{bucket}/out", wanted)
+    assert copied.results[0].status == "skipped"
+    data[len(data) // 2] ^= 1
+    place.put("a.svs", bytes(data))
+    again = plan_slides([url], f"{bucket}/out", wanted)
+    assert again.results[0].status == "failed"
+    assert "slide.state" in str(again.results[0].error)
+    forced = plan_slides([url], f"{bucket}/out", options(contact_sheet=False, force=True))
+    assert forced.results[0].status == "done"
 
 
 def test_tissue_alone(slides: dict[str, list[str]], bucket: str, tmp_path: Path) -> None:

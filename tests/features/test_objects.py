@@ -11,6 +11,7 @@ import zarr
 import wsistore
 from wsistore.errors import (
     SourceNotFoundError,
+    StoreCorruptError,
     StoreExistsError,
     StoreMismatchError,
     StoreUnfinishedError,
@@ -233,3 +234,48 @@ def test_receipts_count_while_their_objects_are_those_that_were_written(
     assert RemoteProgress(made.place).is_whole(noted) is False
     RemoteProgress(made.place).forget()
     assert not any(".work" in key for key in keys(bucket))
+
+
+def test_a_run_that_was_killed_before_it_made_arrays_goes_on(
+    bucket, make_plan, record, monkeypatch
+):
+    url, plan = f"{bucket}/c.zarr", make_plan()
+    prepare_cohort(url)
+    place = SlidePlace.in_cohort(url, "b")
+    with monkeypatch.context() as patch:
+        patch.setattr("wsistore.features.remote.make_encoder", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(place, plan, [record])
+    info = prepare(place, plan, [record])
+    write_all(place, info, NAME, np.ones((len(plan), record.dim), np.float32))
+    assert finish_slide(place, [NAME]).done
+    assert (wsistore.open_features(url).bag("b") == 1).all()
+
+
+def test_features_that_were_not_computed_are_not_finished(bucket, write_features, record):
+    made = write_features(f"{bucket}/c.zarr", "b", units=2)
+    with pytest.raises(StoreCorruptError, match=f"tile 20 of {NAME} was not computed"):
+        finish_slide(made.place, [NAME])
+    assert not wsistore.list_features(f"{bucket}/c.zarr")[0].done
+
+
+def test_bags_for_training_and_imports(bucket, tmp_path, write_features):
+    pytest.importorskip("torch")
+    from wsistore.export.features_hdf5 import read_features_h5, write_features_h5
+    from wsistore.export.store_features import import_features, stored_features
+    from wsistore.features import BagDataset
+
+    url = f"{bucket}/c.zarr"
+    made = write_features(url, "a")
+    bag = BagDataset(wsistore.open_features(url))[0]
+    np.testing.assert_array_equal(bag["features"], made.features[made.status == 0])
+    data = stored_features(wsistore.open_features(url), "a")
+    write_features_h5(data, tmp_path / "a.h5", layout="slideprocessor")
+    again = f"{bucket}/again.zarr"
+    place = import_features(read_features_h5(tmp_path / "a.h5"), again)
+    assert str(place) == f"{again}/{data.name}"
+    np.testing.assert_array_equal(wsistore.open_features(again).bag(data.name), made.features)
+    with pytest.raises(StoreExistsError):
+        import_features(read_features_h5(tmp_path / "a.h5"), again)
+    import_features(read_features_h5(tmp_path / "a.h5"), again, overwrite=True)
+    assert not any(".again.zarr.work" in key for key in keys(bucket))

@@ -28,6 +28,7 @@ from wsistore.tiles.handles import default_cache
 from wsistore.tiles.lattice import tile_geometry
 from wsistore.tiles.model import SlideLike
 from wsistore.tiles.plan import TilePlan
+from wsistore.tiles.provenance import state_of
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def _tasks(
     wanted: Sequence[str],
     settings: JobSettings,
 ) -> Iterator[UnitTask]:
+    state = state_of(slide)
     for unit in range(unit_count(info.tiles, info.unit_rows)):
         lacking = tuple(name for name in wanted if unit not in kept[name])
         if lacking:
@@ -260,6 +262,7 @@ def _tasks(
                 unit=unit,
                 encoders=lacking,
                 reading=settings.reading,
+                state=state,
             )
 
 

@@ -13,6 +13,7 @@ from wsistore.export import read_plan
 from wsistore.export.h5_files import open_h5
 from wsistore.slides import Slide
 from wsistore.tiles.plan import TilePlan
+from wsistore.tiles.provenance import state_of
 from wsistore.tissue import Segmenter
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ def check_mpp(name: str, mpp: float, origin: str) -> None:
 
 def settings_of(slide: Slide, options: PlanningOptions, segmenter: Segmenter) -> dict[str, Any]:
     """Return whatever would make another result of the same slide, JSON-able."""
+    state = state_of(slide)
     told: dict[str, Any] = {
         "slide": {
+            **({"state": state} if state else {}),
             "fingerprint": slide.fingerprint,
             "mpp": None if slide.mpp is None else list(slide.mpp),
             "magnification": None if slide.magnification is None else float(slide.magnification),
@@ -85,12 +88,27 @@ def finished(
     except StoreCorruptError:
         return False, None
     try:
-        check_settings(found, wanted, name=f"{place}")
+        check_settings(*_comparable(found, wanted), name=f"{place}")
     except StoreMismatchError as error:
         raise StoreMismatchError(
             error.message, hint="Make it anew with --force, or choose another --output."
         ) from error
     return True, plan
+
+
+def _comparable(
+    found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return settings without the state of the slide's object where one has none.
+
+    What was made from a copy on a disk is as good as what is made from the object.
+    """
+    both = [dict(told.get("slide") or {}) for told in (found, wanted)]
+    if all("state" in slide for slide in both):
+        return found, wanted
+    for slide in both:
+        slide.pop("state", None)
+    return dict(found) | {"slide": both[0]}, dict(wanted) | {"slide": both[1]}
 
 
 def _found_settings(place: Path, *, is_h5: bool) -> Mapping[str, Any]:

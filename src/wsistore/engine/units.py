@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 
 from wsistore.engine.seats import Seat, seat_of
 from wsistore.engine.unit_reading import PixelBatch, Reading, read_batches
-from wsistore.errors import StoreCorruptError, StoreUnfinishedError, WsistoreError
+from wsistore.errors import (
+    SourceChangedError,
+    StoreCorruptError,
+    StoreUnfinishedError,
+    WsistoreError,
+)
 from wsistore.features.documents import read_info
 from wsistore.features.places import READ_ERRORS, SlidePlace, open_group
 from wsistore.features.schema import TileStatus
@@ -26,6 +31,7 @@ from wsistore.geometry import Resolution, Size
 from wsistore.slides import Slide
 from wsistore.slides.reopening import Opening, reopen
 from wsistore.tiles.lattice import TileGeometry
+from wsistore.tiles.provenance import state_of
 from wsistore.tiles.spec import TileSpec
 
 DESKS = 8
@@ -54,6 +60,8 @@ class UnitTask:
         Encoders that lack it.
     reading : Reading
         How tiles are read.
+    state : str
+        Of the slide's object, where it is one: a worker that finds another one stops.
     """
 
     team: str
@@ -64,6 +72,7 @@ class UnitTask:
     unit: int
     encoders: tuple[str, ...]
     reading: Reading
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,7 @@ class _Desk:
         self.resolution: Resolution = spec.resolution
         self.size: Size = TileGeometry.from_dict(self.info.provenance["geometry"]).size
         self._opening = task.opening
+        self._state = task.state
         self._slide: Slide | None = None
         self._lock = threading.Lock()
 
@@ -124,7 +134,15 @@ class _Desk:
         with self._lock:
             if self._slide is None:
                 opening = self._opening
-                self._slide = opening if isinstance(opening, Slide) else reopen(opening, False)
+                slide = opening if isinstance(opening, Slide) else reopen(opening, False)
+                found = state_of(slide) if self._state else ""
+                if found and found != self._state:
+                    raise SourceChangedError(
+                        f"{slide.path} was replaced since the run began: it was {self._state}, "
+                        f"is {found}",
+                        hint="Leave it alone while it is in use, and start again.",
+                    )
+                self._slide = slide
             return self._slide
 
     def batches(self, rows: slice, reading: Reading) -> closing[Generator[PixelBatch, None, None]]:

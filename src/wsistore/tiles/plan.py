@@ -305,7 +305,15 @@ class TilePlan:
     def check_slide(self, slide: Slide) -> None:
         """Raise `UsageError` if this is not the slide of the plan.
 
-        Fingerprints decide where the plan has one, sizes otherwise.
+        Fingerprints decide where the plan has one, sizes otherwise. Of objects, which are
+        not fingerprinted byte by byte either, the ETag counts too, at the planned URL.
+
+        Raises
+        ------
+        wsistore.errors.UsageError
+            If it is another slide.
+        wsistore.errors.SourceChangedError
+            If the object was replaced since it was planned.
         """
         told = self.slide.fingerprint
         if slide.size != self.slide.size or (told and slide.fingerprint != told):
@@ -315,6 +323,7 @@ class TilePlan:
                 f"{self.slide.size.height} px)",
                 hint="Plan again, or open the slide that was planned.",
             )
+        self.slide.check_state(slide)
 
     @classmethod
     def from_columns(

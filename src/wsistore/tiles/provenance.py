@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from wsistore.errors import UsageError
+from wsistore.errors import SourceChangedError, UsageError
 from wsistore.geometry import Size
 from wsistore.slides import Slide
+from wsistore.sources import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class SlideFacts:
         Who said so.
     path : str
         Where the slide lay; no part of a plan's identity.
+    state : str
+        Which state of the object at that URL was planned (size and ETag); empty of local
+        files and of stores, and no part of a plan's identity.
     """
 
     name: str
@@ -43,6 +47,7 @@ class SlideFacts:
     magnification: float | None = None
     magnification_origin: str = ""
     path: str = ""
+    state: str = ""
 
     @classmethod
     def of(cls, slide: Slide) -> Self:
@@ -57,11 +62,32 @@ class SlideFacts:
             magnification=None if power is None else float(power),
             magnification_origin="" if power is None else power.origin,
             path=slide.path,
+            state=state_of(slide),
         )
+
+    def check_state(self, slide: Slide) -> None:
+        """Raise if the object at the planned URL is not in the state that was planned.
+
+        Raises
+        ------
+        wsistore.errors.SourceChangedError
+            Naming the object.
+        """
+        if not self.state or slide.path != self.path:
+            return
+        found = state_of(slide)
+        if found and found != self.state:
+            raise SourceChangedError(
+                f"{self.path} is not the object that was planned: it was {self.state}, is {found}",
+                hint="Plan it again; results that were made from the old one are to be "
+                "thrown away (--force, --overwrite).",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values; `from_dict` reads them."""
         told = asdict(self)
+        if not self.state:
+            del told["state"]
         told["size"] = list(self.size)
         told["mpp"] = None if self.mpp is None else list(self.mpp)
         return told
@@ -83,6 +109,18 @@ class SlideFacts:
             return cls(**told)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UsageError(f"these are no facts of a slide: {values!r}") from error
+
+
+def state_of(slide: Slide) -> str:
+    """Return what tells the state of a remote slide's object; empty where nothing does."""
+    if not is_url(slide.path) or not slide.levels:
+        return ""
+    table = slide.tile_table(0)
+    if table is None:
+        return ""
+    source = table.source(0)
+    # The parts of a store are other objects, which its fingerprint knows by checksums.
+    return source.identity if source.name == slide.path else ""
 
 
 @dataclass(frozen=True, slots=True)
