@@ -119,7 +119,7 @@ class TileLoader:
         encoded tiles of as many more batches are under way.
     prefetch_bytes : int
         Most bytes of encoded tiles of remote slides that are in flight or wait to be
-        decoded; a few adjacent tiles are let through where they alone are more.
+        decoded; a single tile is let through where it alone is more.
     **options
         As in `wsistore.read_tiles`, but for `out` and `return_report`. With
         ``layout="nchw"`` images are (n, 3, h, w).

@@ -45,10 +45,10 @@ class FetchLimits:
     gap : int
         Bytes between two tiles that are fetched along rather than asked around.
     request : int
-        Bytes of one request at most, but for a single tile that is larger.
+        Bytes of one request, and of a group, at most, but for a single tile that is larger.
     budget : int
-        Bytes in flight or waiting to be decoded at most, over all batches of a loader; one
-        group is let through where it alone is larger.
+        Bytes in flight or waiting to be decoded at most, over all batches of a loader; a
+        single tile is let through where it alone is larger.
     """
 
     gap: int = 64 << 10
@@ -253,22 +253,25 @@ def _groups(
     limits: FetchLimits,
 ) -> list[Group]:
     """Join tiles of one object to requests, and requests to groups."""
+    most = min(limits.request, limits.budget)
     planned = plan(
         refs.offsets[mine],
         refs.counts[mine],
         name=source.name,
         size=source.size,
-        limits=Limits(limits.gap, limits.request),
+        limits=Limits(limits.gap, most),
     )
     groups: list[Group] = []
     tiles = GROUP_TILES
     for request in planned.requests:
-        if tiles + len(request.members) > GROUP_TILES:
+        length = request.stop - request.start
+        full = tiles + len(request.members) > GROUP_TILES
+        if full or groups[-1].size + length > most:
             groups.append(Group(view, source))
             tiles = 0
         members = [(cells[i], planned.offsets[i], planned.counts[i]) for i in request.members]
         groups[-1].requests.append((request, members))
-        groups[-1].size += request.stop - request.start
+        groups[-1].size += length
         groups[-1].needed += sum(count for _, _, count in members)
         tiles += len(members)
     return groups
