@@ -186,3 +186,32 @@ def test_a_closed_source_reads_nothing(server):
     source.close()
     with pytest.raises(errors.SourceError, match="closed"):
         source.read(0, 5)
+
+
+def test_opening_again_with_an_index_cache_costs_one_request(server, tmp_path):
+    cache = tmp_path / "cache"
+
+    def look():
+        server.requests.clear()
+        source = open_source(server.url, index_cache=cache)
+        # A long tile table, and a header elsewhere.
+        assert source.read(200_000, 300_000) == DATA[200_000:500_000]
+        assert source.read(900_000, 9) == DATA[900_000:900_009]
+        source.close()
+        return len(server.requests)
+
+    assert [look(), look()] == [3, 1]
+    for file in list(cache.rglob("*"))[-3:]:
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert look() > 1  # what is damaged is fetched again
+    assert look() == 1
+    server.etag, server.data = '"2"', DATA[::-1]
+    assert open_source(server.url, index_cache=cache).read(200_000, 5) == server.data[200_000:][:5]
+    assert not any("127.0.0.1" in str(path.relative_to(tmp_path)) for path in cache.rglob("*"))
+
+
+def test_an_index_cache_that_can_not_be_written_is_told(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(errors.UsageError, match="index cache"):
+        open_source(server.url, index_cache=tmp_path / "file")

@@ -66,14 +66,23 @@ def _options(
             "kept in the environment or a profile.",
         ),
     ] = None,
+    index_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in which headers and tile tables of remote slides are kept, so that "
+            "opening one again costs one request.",
+        ),
+    ] = None,
 ) -> None:
     """Whole-slide images made cloud-ready: convert, check and describe them."""
     del version  # its own callback has answered
-    if storage_option:
+    if storage_option or index_cache:
         from wsistore.errors import UsageError
         from wsistore.sources import configure_storage, parse_storage_options
 
         try:
-            configure_storage(parse_storage_options(storage_option))
+            options = parse_storage_options(storage_option or [])
+            configure_storage(options | ({"index_cache": index_cache} if index_cache else {}))
         except UsageError as error:
             raise typer.BadParameter(str(error)) from None

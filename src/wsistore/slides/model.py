@@ -202,6 +202,11 @@ class Container(ABC):
     notes: tuple[str, ...] = ()
 
     @property
+    def identity(self) -> str:
+        """What tells this state of the file or object from others; empty where unknown."""
+        return ""
+
+    @property
     def icc_profile(self) -> bytes | None:
         """The ICC profile of the image, None where there is none."""
         return None
@@ -226,6 +231,11 @@ class Container(ABC):
         (h, w, 3) uint8
         """
         raise NotImplementedError(f"{self.format} has tile tables")
+
+    def keeps(self, source: Source) -> bool:
+        """Return whether the container reads from this source, and will close it."""
+        del source
+        return False
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -252,9 +262,15 @@ class Format:
         `wsistore.sources.open_source` or `open_folder` as they are. Raises
         `UnsupportedSlideError` where the content is of this kind but not of a variant that
         is read here, so that another format may try.
+    extensions : frozenset of str
+        Extensions of its files, in lower case.
+    open_source : callable, optional
+        ``open_source(source) -> Container``, for a file that is open already: saves opening
+        it again. The container closes the source; where it raises, the caller does.
     """
 
     name: str
     probe: Callable[[str, bytes, bool], bool]
     open: Callable[..., Container]
     extensions: frozenset[str] = field(default_factory=frozenset)
+    open_source: Callable[[Source], Container] | None = None

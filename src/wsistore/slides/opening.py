@@ -27,7 +27,7 @@ from wsistore.slides.heads import HEAD_BYTES, describe_head, openslide_vendor
 from wsistore.slides.model import Container, Format
 from wsistore.slides.reopening import Opening, identity_of
 from wsistore.slides.slide import WHITE, Slide
-from wsistore.sources import is_url, open_source, redact
+from wsistore.sources import Source, is_url, open_source, redact
 from wsistore.sources.names import local_path
 
 GROUP = "wsistore.formats"
@@ -102,7 +102,7 @@ def open_slide(
         "fill": fill,
     }
     try:
-        identity = identity_of(path)
+        identity = identity_of(path) or (container.identity,)
         # Workers may have another working directory.
         place = path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
         opening = Opening(place, {**arguments, "format": format, **source_options}, identity)
@@ -114,15 +114,25 @@ def open_slide(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a path holds: its first bytes, or that it is (or may be) a folder.
+    """What a path holds: a file with its first bytes, or that it is (or may be) a folder.
 
     `absence` is the error of a URL that names no object, but perhaps a store of objects.
     """
 
     path: str
     head: bytes = b""
-    is_folder: bool = True
+    source: Source | None = None
     absence: SourceNotFoundError | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.source is None
+
+    def open_with(self, chosen: Format, options: Mapping[str, Any]) -> Container:
+        """Open it as a format, by the file that is open already where that will do."""
+        if self.source is None or chosen.open_source is None:
+            return chosen.open(self.path, **options)
+        return chosen.open_source(self.source)
 
 
 def _look(path: str, options: Mapping[str, Any]) -> _Found:
@@ -147,21 +157,31 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
             raise
         return _Found(path, absence=error)
     try:
-        return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), is_folder=False)
-    finally:
+        return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), source)
+    except BaseException:
         source.close()
+        raise
 
 
 def _open_container(path: str, name: str | None, options: Mapping[str, Any]) -> Container:
-    if name is not None:
-        chosen = _by_name(name)
-        _look(path, options)  # so that a missing file is told as such, whatever the format
-        return chosen.open(path, **options)
+    chosen = None if name is None else _by_name(name)
+    # Looked at whatever the format, so that a missing file is told as such.
     found = _look(path, options)
+    opened: Container | None = None
+    try:
+        opened = _first(found, options) if chosen is None else found.open_with(chosen, options)
+        return opened
+    finally:
+        if found.source is not None and (opened is None or not opened.keeps(found.source)):
+            found.source.close()
+
+
+def _first(found: _Found, options: Mapping[str, Any]) -> Container:
+    """Open what was found as the first format that takes it."""
     refusals: list[WsistoreError] = []
     for candidate in _candidates(found):
         try:
-            return candidate.open(path, **options)
+            return found.open_with(candidate, options)
         except (UnsupportedSlideError, DependencyError) as error:
             refusals.append(error)
     raise found.absence or _unsupported(found, refusals)

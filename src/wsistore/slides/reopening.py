@@ -40,7 +40,7 @@ def identity_of(path: str) -> tuple[object, ...]:
     """Return what tells cheaply whether a slide is still the one that was opened.
 
     Size and time of change of a local file, or of the root's metadata of a local store.
-    Empty for URLs: their sources watch over themselves.
+    Empty for URLs, which would cost a request: what is opened tells its own identity.
     """
     if is_url(path):
         return ()
@@ -68,13 +68,20 @@ def reopen(opening: Opening, closed: bool) -> Slide:
     from wsistore.slides.opening import open_slide
 
     seen = identity_of(opening.path)
-    if seen and seen != opening.identity:
-        raise SourceChangedError(
-            f"{redact(opening.path)} is not the file that was opened (size and time of change "
-            f"were {opening.identity}, are {seen})",
-            hint="Leave the file alone while it is in use, and start again.",
-        )
+    if seen:
+        _compare(opening, seen)
     slide = open_slide(opening.path, **opening.arguments)
+    if slide.opening is not None:
+        _compare(opening, slide.opening.identity)
     if closed:
         slide.close()
     return slide
+
+
+def _compare(opening: Opening, seen: tuple[object, ...]) -> None:
+    if seen != opening.identity:
+        raise SourceChangedError(
+            f"{redact(opening.path)} is not what was opened (size, and time of change or ETag, "
+            f"were {opening.identity}, are {seen})",
+            hint="Leave it alone while it is in use, and start again.",
+        )

@@ -95,6 +95,7 @@ class Bucket:
 
         options = dict(options)
         if "store" in options:
+            options.pop("index_cache", None)
             bucket = cls(options.pop("store"), redact(url))
             if options:
                 raise UsageError(f"with store=... there are no other options, got {[*options]}")

@@ -29,12 +29,13 @@ from wsistore.errors import SourceError, UsageError
 
 VARIABLE = "WSISTORE_STORAGE_OPTIONS"
 FILE_VARIABLE = "WSISTORE_CONFIG"
+CACHE_VARIABLE = "WSISTORE_INDEX_CACHE"
 _FILE = Path(".config") / "wsistore" / "storage.toml"
 
 Options = dict[str, Any]
 
 _OF_ANY_STORAGE = frozenset(
-    ("retries", "deadline_s", "timeout_s", "client_options", "retry_config")
+    ("retries", "deadline_s", "timeout_s", "index_cache", "client_options", "retry_config")
 )
 
 
@@ -45,8 +46,8 @@ def configure_storage(options: Mapping[str, Any], prefix: str = "") -> None:
     ----------
     options : mapping
         ``endpoint``, ``region``, ``anonymous``, ``profile`` (of ``~/.aws``), ``retries``,
-        ``deadline_s``, ``timeout_s``, and any option of obstore for the kind of storage.
-        An empty one takes back what was set for the prefix.
+        ``deadline_s``, ``timeout_s``, ``index_cache``, and any option of obstore for
+        the kind of storage. An empty one takes back what was set for the prefix.
     prefix : str
         What the URLs begin with that they are for; all URLs by default. Where several
         begin a URL, the options of the longest win, option by option.
@@ -107,6 +108,18 @@ def options_for(url: str, called_with: Mapping[str, Any]) -> Options:
                 found.update(layer[prefix] if prefix else _for_any(url, layer[prefix]))
     found.update(called_with)
     return found
+
+
+def index_cache_of(url: str, called_with: Mapping[str, Any]) -> str | None:
+    """Return the folder of the index cache: of the call, else of the options or environment.
+
+    Raises
+    ------
+    wsistore.errors.UsageError, wsistore.errors.SourceError
+        As `options_for`.
+    """
+    told = options_for(url, called_with).get("index_cache") or os.environ.get(CACHE_VARIABLE)
+    return None if told is None else os.fspath(told)
 
 
 def _for_any(url: str, options: Options) -> Options:

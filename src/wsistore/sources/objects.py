@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -20,12 +21,17 @@ from wsistore.errors import (
 from wsistore.sources import io_threads, mapping
 from wsistore.sources.block_cache import BLOCK_BYTES, CACHE
 from wsistore.sources.bucket import COUNTER, Bucket
+from wsistore.sources.configuring import index_cache_of
+from wsistore.sources.disk_blocks import DiskBlocks
 from wsistore.sources.keys import check_key
 from wsistore.sources.model import Source
 from wsistore.sources.names import redact
 from wsistore.sources.ranges import EMPTY, Limits, Plan, Request, plan, share
 
 LIMITS = Limits(gap=256 << 10, request=32 << 20)
+
+MOST_KEPT = 16 << 20
+"""Bytes of a single read that goes through blocks on disk: the largest tile table there is."""
 
 _numbers = itertools.count()
 
@@ -43,6 +49,9 @@ class ObjectSource(Source):
         Where it is.
     key : str
         Which one.
+    index_cache : path, optional
+        Folder in which blocks are kept for later processes; then single reads of any size
+        go through blocks.
 
     Raises
     ------
@@ -50,7 +59,9 @@ class ObjectSource(Source):
         If it can't be had; not found and not permitted have their own classes.
     """
 
-    def __init__(self, bucket: Bucket, key: str) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, *, index_cache: str | os.PathLike[str] | None = None
+    ) -> None:
         self.name = f"{bucket.name}/{key}"
         self._bucket = bucket
         self._key = key
@@ -62,6 +73,7 @@ class ObjectSource(Source):
         self._version: str | None = found.get("version")
         self._stamp = str(found.get("last_modified", ""))
         CACHE.put(self._number, 0, head)
+        self._disk = None if not index_cache else DiskBlocks(index_cache, self.name, self.identity)
 
     @property
     def identity(self) -> str:
@@ -70,7 +82,8 @@ class ObjectSource(Source):
 
     def read(self, offset: int, count: int) -> bytes:
         """Read exactly `count` bytes from `offset`; see `Source.read`."""
-        if self._closed or not 0 < count <= BLOCK_BYTES or not 0 <= offset <= self.size - count:
+        largest = BLOCK_BYTES if self._disk is None else MOST_KEPT
+        if self._closed or not 0 < count <= largest or not 0 <= offset <= self.size - count:
             return bytes(self.read_many([offset], [count])[0])
         first, last = offset // BLOCK_BYTES, (offset + count - 1) // BLOCK_BYTES
         data = b"".join(self._blocks(first, last))
@@ -140,20 +153,28 @@ class ObjectSource(Source):
         return found, bytes(data)
 
     def _blocks(self, first: int, last: int) -> list[bytes]:
-        """Return blocks, fetched in one request where one is not there."""
+        """Return blocks; all in one request where one is neither in memory nor on disk."""
         numbers = range(first, last + 1)
-        known = [CACHE.get(self._number, number) for number in numbers]
+        known = [self._known(number) for number in numbers]
         found = [block for block in known if block is not None]
         if len(found) == len(known):
             return found
-        start, stop = first * BLOCK_BYTES, min(self.size, (last + 1) * BLOCK_BYTES)
-        data = self._fetch(start, stop)
-        found = []
-        for number in numbers:
-            begin = number * BLOCK_BYTES - start
-            found.append(bytes(data[begin : begin + BLOCK_BYTES]))
-            CACHE.put(self._number, number, found[-1])
+        data = self._fetch(first * BLOCK_BYTES, min(self.size, (last + 1) * BLOCK_BYTES))
+        found = [bytes(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES)]
+        for number, block in zip(numbers, found, strict=True):
+            CACHE.put(self._number, number, block)
+            if self._disk is not None:
+                self._disk.put(number, block)
         return found
+
+    def _known(self, number: int) -> bytes | None:
+        block = CACHE.get(self._number, number)
+        if block is None and self._disk is not None:
+            count = min(BLOCK_BYTES, self.size - number * BLOCK_BYTES)
+            block = self._disk.get(number, count)
+            if block is not None:
+                CACHE.put(self._number, number, block)
+        return block
 
     def _serve(self, planned: Plan, request: Request, views: list[memoryview]) -> None:
         share(planned, request, self._fetch(request.start, request.stop), views)
@@ -192,7 +213,8 @@ def open_object(url: str, options: Mapping[str, Any]) -> ObjectSource:
     if not last:
         raise UsageError(f"{redact(url)} names a folder, not an object")
     root = urlunsplit((parts.scheme, parts.netloc, folder, parts.query, ""))
-    return ObjectSource(Bucket.at(root, options), check_key(unquote(last)))
+    bucket, cache = Bucket.at(root, options), index_cache_of(url, options)
+    return ObjectSource(bucket, check_key(unquote(last)), index_cache=cache)
 
 
 def _get_range(

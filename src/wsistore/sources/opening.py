@@ -26,8 +26,9 @@ def open_source(path_or_url: str | os.PathLike[str], **options: Any) -> Source:
         For objects: ``endpoint=``, ``region=``, ``anonymous=True``, ``profile=`` (of
         ``~/.aws``), ``retries=``, ``deadline_s=``, ``timeout_s=`` and all those of
         ``obstore.store.from_url``; they win over those of `configure_storage` and of the
-        configuration file. Or ``store=``, an obstore store whose keys are then relative
-        to the folder of the URL.
+        configuration file. ``index_cache=`` is a folder in which headers and tile tables
+        are kept, so that a later opening costs one request. Or ``store=``, an obstore
+        store whose keys are then relative to the folder of the URL.
 
     Raises
     ------
@@ -81,5 +82,6 @@ def open_place(url: str | os.PathLike[str], **options: Any) -> ObjectPlace:
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
-    if options:
-        raise UsageError(f"local files take no options, got {', '.join(sorted(options))}")
+    told = sorted(options.keys() - {"index_cache"})  # of no use there, and no harm
+    if told:
+        raise UsageError(f"local files take no options, got {', '.join(told)}")

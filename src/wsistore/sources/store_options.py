@@ -62,6 +62,7 @@ def for_obstore(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, An
         If an option makes no sense, or there is no such profile.
     """
     found = dict(options)
+    found.pop("index_cache", None)  # it is not the store's
     client = dict(found.pop("client_options", None) or {})
     if _is_s3(url):
         found = {**_of_profile(found.pop("profile", None), found), **found}

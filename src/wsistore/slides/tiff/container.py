@@ -18,6 +18,7 @@ from wsistore.slides.tiff.fingerprint import fingerprint
 from wsistore.slides.tiff.index import TiffIndex
 from wsistore.slides.tiff.page import Page
 from wsistore.slides.tiff.table import TiffTileTable
+from wsistore.sources import Source
 
 
 class TiffContainer(Container):
@@ -84,6 +85,15 @@ class TiffContainer(Container):
 
     def _reader(self, name: str, page: Page) -> Callable[[], NDArray[np.uint8]]:
         return functools.partial(read_whole, self._index.source, page, name)
+
+    @property
+    def identity(self) -> str:
+        """That of the file; see `Container.identity`."""
+        return self._index.source.identity
+
+    def keeps(self, source: Source) -> bool:
+        """Return whether it was opened on this source; see `Container.keeps`."""
+        return self._index.source is source
 
     @property
     def icc_profile(self) -> bytes | None:

@@ -100,4 +100,5 @@ TIFF = Format(
     _probe,
     open_tiff,
     frozenset({".svs", ".tif", ".tiff", ".tf8", ".btf", ".tf2"}),
+    open_tiff_source,
 )
