@@ -14,6 +14,7 @@ import pytest
 
 import wsistore
 from wsistore.errors import (
+    SourceAccessError,
     SourceNotFoundError,
     StoreExistsError,
     StoreMismatchError,
@@ -520,3 +521,32 @@ def test_large_parts_are_whole_and_known_by_their_etag(bucket):
     assert place.get("x") == b"".join(blocks)
     assert writer.mark == info.etag.strip('"')
     assert uploads(bucket) == []
+
+
+def test_who_may_use_a_prefix_only_can_write_there(uploaded, bucket, monkeypatch):
+    place_type = type(open_place(bucket))
+    get = place_type.get
+
+    def guarded(self, key):
+        if self.name == bucket and key == "wsistore-checksums.json":
+            raise SourceAccessError(f"{bucket}/{key}: access denied")
+        return get(self, key)
+
+    monkeypatch.setattr(place_type, "get", guarded)
+    wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"]).raise_for_failures()
+
+
+def test_a_chunk_that_can_not_be_written_fails_its_slide(uploaded, bucket, monkeypatch):
+    write = objectfiles.PartWriter.write
+
+    def failing(self, key, pieces):
+        if key == "0/0/1/1":
+            raise StoreWriteError(f"writing failed: {key}")
+        write(self, key, pieces)
+
+    monkeypatch.setattr(objectfiles.PartWriter, "write", failing)
+    report = wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["0.4"])
+    assert [(outcome.status, outcome.code) for outcome in report.outcomes] == [
+        ("failed", StoreWriteError.code)
+    ]
+    assert open_place(bucket).get("x.zarr/.zattrs") is None

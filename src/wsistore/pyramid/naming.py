@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from wsistore.errors import StoreExistsError, UsageError
+from wsistore.errors import SourceAccessError, StoreExistsError, UsageError
 from wsistore.pyramid.groups import ROOT_DOCUMENTS
 from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.objectfiles import split_store
@@ -90,11 +90,18 @@ def _check_objects(store: str, *, overwrite: bool) -> None:
         if not unfinished and any(True for _ in place.list_tree(f"{name}/")):
             raise _no_store(store)
     while True:
-        if open_place(parent).get(CHECKSUMS) is not None:
+        if _is_finished(parent):
             raise _within_store(store, parent)
         if not urlsplit(parent).path.strip("/"):
             return
         parent = parent.rstrip("/").rpartition("/")[0]
+
+
+def _is_finished(url: str) -> bool:
+    try:
+        return open_place(url).get(CHECKSUMS) is not None
+    except SourceAccessError:
+        return False  # who may only use what is below it can't know, and need not
 
 
 def _no_store(store: str) -> StoreExistsError:

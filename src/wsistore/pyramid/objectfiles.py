@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from wsistore.durable import plain_etag
 from wsistore.errors import SourceNotFoundError, StoreCorruptError, UsageError
-from wsistore.pyramid.shardfile import Piece, ShardSum, check_shard_source
+from wsistore.pyramid.shardfile import Chunk, Piece, ShardSum, Write, check_shard_source
 from wsistore.sources import ObjectPlace, open_place, redact
 
 SINGLE_BYTES = 5 << 20
 """Objects up to this size are written with one request; larger ones in parts of it."""
+
+CHUNKS_AT_ONCE = 8
+"""Small objects of one part that are written side by side."""
+
+WriteChunks = Callable[[Iterable[Chunk], Write], ShardSum]
 
 Listing = Mapping[str, tuple[int, str]]
 """Size in bytes and ETag (without quotes) of objects, by their keys."""
@@ -85,6 +92,35 @@ class PartWriter:
         data = first if second is None else chain((first, second), blocks)
         etag = self._place.put(key, data)
         self._written[key] = (blocks.size, plain_etag(etag))
+
+    def write_all(self, chunks: Iterable[Chunk], write: WriteChunks) -> ShardSum:
+        """Write chunks as objects of their own, several of them side by side.
+
+        Parameters
+        ----------
+        chunks : iterable of Chunk
+            What it raises goes through, once what is under way has been written.
+        write : callable
+            ``write(chunks, writing)`` names them and sums them up; it hands each to
+            ``writing(key, pieces)``.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If one could not be written.
+        """
+        under_way: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(CHUNKS_AT_ONCE, "wsistore-chunk") as threads:
+
+            def writing(key: str, pieces: Iterable[Piece]) -> None:
+                under_way.append(threads.submit(self.write, key, pieces))
+                if len(under_way) > CHUNKS_AT_ONCE:
+                    under_way.popleft().result()
+
+            found = write(chunks, writing)
+            for future in under_way:
+                future.result()
+        return found
 
     @property
     def mark(self) -> str:

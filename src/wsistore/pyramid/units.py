@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -42,9 +42,15 @@ _HALVED_CHUNKS = 4
 """Chunks, side by side, whose finer px are held at a time."""
 _OPEN_SLIDES = 4
 """Slides that a process keeps open between tasks."""
-_OPENING = threading.Lock()
-os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release)
-os.register_at_fork(after_in_child=_OPENING.release)
+_OPENING = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    """Have a forked child begin with a lock that none of its parent's threads holds."""
+    _OPENING[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +298,7 @@ def slide_of(ref: SlideRef) -> Slide:
         If it can't be opened.
     """
     # Many threads may ask at once, and one opening is enough.
-    with _OPENING:
+    with _OPENING[0]:
         return _opened(ref)
 
 
@@ -325,12 +331,16 @@ def _copier(ref: SlideRef, source_level: int, codec: str, policy: BadTilePolicy)
 def _write(task: ShardTask, chunks: Iterator[Chunk]) -> tuple[ShardSum, str]:
     """Write a part; return what it is, and what the server calls it."""
     if not is_url(task.root):
-        return _put_together(task, chunks, f"{task.root}/", write_in_folders), ""
+        return _put_together(task, f"{task.root}/", chunks, write_in_folders), ""
     writer = PartWriter(place_of(task.root, task.slide.epoch))
-    return _put_together(task, chunks, "", writer.write), writer.mark
+    if task.format == "0.5":
+        found = _put_together(task, "", chunks, writer.write)
+    else:
+        found = writer.write_all(chunks, partial(_put_together, task, ""))
+    return found, writer.mark
 
 
-def _put_together(task: ShardTask, chunks: Iterator[Chunk], prefix: str, write: Write) -> ShardSum:
+def _put_together(task: ShardTask, prefix: str, chunks: Iterable[Chunk], write: Write) -> ShardSum:
     columns, rows = task.level.shard_chunks
     if task.format == "0.5":
         return write_shard_file(f"{prefix}{task.key}", columns * rows, chunks, write)
