@@ -209,6 +209,36 @@ def test_blocks_keep_neighbours_together_and_draw_the_same_patches():
     assert blocked.order(1).tolist() != order.tolist()
 
 
+@pytest.mark.parametrize(("block", "mix"), [(1, 8), (16, 4), (16, 8), (64, 1), (64, 4)])
+def test_what_blocks_cost_in_randomness_can_be_asked(block, mix):
+    index = make_index([1280, 1280])
+    sampler = TileSampler(index, 64, seed=2, block=block, mix=mix)
+    order = sampler.order(0)
+    assert sorted(order) == list(range(2560))
+    batches = [draw.rows for draw in sampler.batches(0)]
+    counted = [len(np.unique(rows // block)) for rows in batches]
+    assert sampler.blocks_per_batch(0).tolist() == counted
+    assert max(counted) <= min(64, max(mix, -(-64 // block)) + 1 if block > 1 else 64)
+    assert sampler.blocks_per_batch(0).tolist() != sampler.blocks_per_batch(0, 7).tolist()
+
+
+def test_a_full_shuffle_takes_each_patch_from_elsewhere():
+    plain = TileSampler(make_index([5000, 5000]), 64, seed=2)
+    assert plain.blocks_per_batch(0, 16).mean() > 60
+    blocked = TileSampler(plain.index, 64, seed=2, block=16, mix=4)
+    assert blocked.blocks_per_batch(0).mean() == pytest.approx(4, abs=0.1)
+    with pytest.raises(UsageError, match="no blocks"):
+        plain.blocks_per_batch(0)
+
+
+def test_ranks_count_the_blocks_of_their_own_batches():
+    index = make_index([400])
+    ranks = [TileSampler(index, 10, block=5, mix=2, rank=r, world_size=2) for r in (0, 1)]
+    for sampler in ranks:
+        counted = [len(np.unique(draw.rows // 5)) for draw in sampler.batches(3)]
+        assert sampler.blocks_per_batch(3).tolist() == counted
+
+
 @given(st.integers(0, 200), st.integers(1, 50), st.integers(1, 9), st.booleans())
 def test_blocks_lose_nothing(count, block, mix, replacement):
     options = {"epoch_size": count, "seed": 4, "replacement": replacement and count > 0}

@@ -76,11 +76,14 @@ class TileSampler:
     quota : int or sequence of int, optional
         Most patches of each slide in an epoch; one number for all, or one per slide.
     block : int, optional
-        Order the drawn patches in blocks of this many neighbours in the index, so that
-        reads stay close together; the smaller, the better shuffled. Which ones are drawn
-        does not change.
+        Trade randomness for locality: order the drawn patches in blocks of this many
+        neighbours in the index (of a grid: a strip of its row), so that patches of one
+        batch share encoded tiles and requests. Which ones are drawn does not change, and
+        each comes once, as without. The smaller, the better shuffled; 1 is a full shuffle
+        by another name. See `blocks_per_batch` for what is left of the randomness.
     mix : int
-        Blocks that are shuffled among each other.
+        Blocks, chosen at random, that are shuffled among each other: a batch of 64 patches
+        with ``block=16`` comes from 8 places by default, and from 4 with ``mix=4``.
     rank, world_size : int
         This process among those of a distributed training. Ranks take batches in turn and
         the same number of them. The last round is shared out evenly, so its batches may be
@@ -185,6 +188,38 @@ class TileSampler:
         if self.block is not None:
             rows = drawing.shuffle_blocks(rows, self.block, self.mix, self.seed, epoch)
         return rows
+
+    def blocks_per_batch(self, epoch: int, block: int | None = None) -> NDArray[np.int64]:
+        """Return from how many blocks of neighbours each batch of this rank comes.
+
+        The measure of what `block` costs in randomness: near the size of the batch, every
+        patch is from elsewhere; at 1, all are neighbours.
+
+        Parameters
+        ----------
+        epoch : int
+            Which epoch.
+        block : int, optional
+            Neighbours among the drawn patches that make a block; the sampler's own where
+            not said.
+
+        Returns
+        -------
+        (batches,) int64
+
+        Raises
+        ------
+        wsistore.errors.UsageError
+            If the sampler has no blocks and none are named.
+        """
+        length = block or self.block
+        if length is None or length < 1:
+            raise UsageError("the sampler has no blocks: say how many neighbours make one")
+        order = self.order(epoch)
+        number = np.empty(len(order), np.int64)
+        number[np.argsort(order, kind="stable")] = np.arange(len(order)) // length
+        places = [self._places(batch) for batch in range(self.batches_per_epoch)]
+        return np.array([len(np.unique(number[a:b])) for a, b in places], np.int64)
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:
         if self.epoch_size == 0:
