@@ -77,6 +77,9 @@ def test_remote_batches_equal_local_ones(folder, remote, suffix):
         assert np.array_equal(report.valid_fraction, told.valid_fraction)
         assert report.tiles_decoded == told.tiles_decoded
         assert report.bytes_read == told.bytes_read
+        assert told.requests == told.bytes_fetched == 0
+        assert 0 < report.requests <= report.tiles_decoded
+        assert report.bytes_fetched >= report.bytes_read
 
 
 def test_batches_of_local_and_remote_slides_are_mixed(folder, remote):

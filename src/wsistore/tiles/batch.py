@@ -131,7 +131,10 @@ class BatchReader:
             self._read_direct(requests, direct, out, valid, ledger, store, fetched)
         for group in self._portions(indirect):
             self._read_canvases(requests, group, out, valid, ledger, store, fetched)
-        return out, ledger.report(valid)
+        report = ledger.report(valid)
+        if fetched is not None:
+            report.requests, report.bytes_fetched = fetched.cost()
+        return out, report
 
     def _output(self, count: int, out: Pixels | None) -> Pixels:
         shape = self.shape(count)

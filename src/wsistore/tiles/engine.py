@@ -90,6 +90,10 @@ class Fetched(Protocol):
         """Let go of the bytes of a unit."""
         ...
 
+    def cost(self) -> tuple[int, int]:
+        """Return the number of requests for encoded tiles, and their bytes."""
+        ...
+
 
 class Ledger:
     """Counts and faults of a batch, gathered from many threads."""

@@ -381,6 +381,11 @@ class BatchFetch:
         if dropped:
             self._queue.release(dropped)
 
+    def cost(self) -> tuple[int, int]:
+        """Return the number of requests for encoded tiles, and their bytes."""
+        groups = self._plan().groups
+        return sum(len(g.requests) for g in groups), sum(g.size for g in groups)
+
     @staticmethod
     def _drop(flight: _Flight) -> int:
         """Forget the bytes of a group; return how many they were, the first time."""

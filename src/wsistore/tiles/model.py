@@ -62,13 +62,20 @@ class BatchReport:
     tiles_decoded : int
         Encoded tiles decoded.
     bytes_read : int
-        Bytes of encoded tiles fetched.
+        Bytes of encoded tiles that were used.
+    requests : int
+        Requests to object storage for encoded tiles; opening slides and reading their tile
+        tables comes on top, once. 0 for local slides.
+    bytes_fetched : int
+        Bytes of these requests: the tiles, and what lies between those fetched together.
     """
 
     valid_fraction: NDArray[np.float32]
     faults: list[TileFault] = field(default_factory=list)
     tiles_decoded: int = 0
     bytes_read: int = 0
+    requests: int = 0
+    bytes_fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
