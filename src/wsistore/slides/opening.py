@@ -25,8 +25,9 @@ from wsistore.errors import (
 )
 from wsistore.slides.heads import HEAD_BYTES, describe_head, openslide_vendor
 from wsistore.slides.model import Container, Format
+from wsistore.slides.reading import WHITE
 from wsistore.slides.reopening import Opening, identity_of
-from wsistore.slides.slide import WHITE, Slide
+from wsistore.slides.slide import Slide
 from wsistore.sources import Source, is_url, open_source, redact
 from wsistore.sources.names import local_path
 

@@ -71,6 +71,11 @@ class Policy:
         return self.on_bad_tile == "fill-missing" and isinstance(error, MissingTileError)
 
 
+WHITE = 255
+_GREYS = np.repeat(np.arange(WHITE + 1, dtype=np.uint8)[:, None], 3, axis=1)
+_GREYS.flags.writeable = False
+
+
 def make_policy(on_bad_tile: str, fill: int | Sequence[int]) -> Policy:
     """Return the policy that the arguments of `open_slide` name.
 
@@ -79,6 +84,8 @@ def make_policy(on_bad_tile: str, fill: int | Sequence[int]) -> Policy:
     UsageError
         If the word is none of the three, or the colour is not of bytes.
     """
+    grey = type(fill) is int and 0 <= fill <= WHITE  # by far the most, and numpy is slow to ask
+    color = _GREYS[fill] if grey else _color(fill)
     for word in get_args(OnBadTile):
         if on_bad_tile == word:
             break
@@ -87,6 +94,10 @@ def make_policy(on_bad_tile: str, fill: int | Sequence[int]) -> Policy:
             f"on_bad_tile is {on_bad_tile!r}",
             hint="Use 'fill-missing', 'raise' or 'fill'.",
         )
+    return Policy(word, color)
+
+
+def _color(fill: int | Sequence[int]) -> Pixels:
     try:
         color = np.broadcast_to(np.asarray(fill), (3,))
         fits = bool(np.all((color == color.astype(np.uint8)) & (color >= 0)))
@@ -94,7 +105,7 @@ def make_policy(on_bad_tile: str, fill: int | Sequence[int]) -> Policy:
         fits = False
     if not fits:
         raise UsageError(f"fill must be 0 to 255, or three of them (r, g, b), got {fill!r}")
-    return Policy(word, color.astype(np.uint8))
+    return color.astype(np.uint8)
 
 
 class TileReader:
