@@ -226,6 +226,21 @@ def test_rebound_names_are_refused(ask: Any, host: str) -> None:
     assert b"zarr" not in got.body
 
 
+@pytest.mark.parametrize(
+    ("line", "host", "status"),
+    [
+        (b"GET /tissue.ome.zarr/zarr.json", b"evil.example", 421),
+        (b"POST /tissue.ome.zarr/zarr.json", b"localhost", 405),
+        (b"BREW /tissue.ome.zarr/zarr.json", b"localhost", 501),
+    ],
+)
+def test_what_is_refused_is_answered_once(ask: Any, line: bytes, host: bytes, status: int) -> None:
+    answer = ask.raw(line + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"multiscales" not in answer
+
+
 def test_a_request_names_one_host(ask: Any) -> None:
     for hosts in (b"", b"Host: localhost\r\nHost: localhost\r\n"):
         answer = ask.raw(b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
@@ -275,6 +290,11 @@ def test_preflights(ask: Any) -> None:
 def test_headers_that_drip_are_cut_off(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsistore.serving.answering.HEADER_S", 0.0)
     assert ask.raw(b"GET / HTTP/1.1\r\nHost: loc") == b""
+
+
+def test_each_header_has_its_own_time(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsistore.serving.answering.HEADER_S", 0.0)  # it comes in one piece
+    assert [ask(DOCUMENT).headers["Connection"] for _ in range(3)] == [None] * 3
 
 
 def test_idle_connections_are_cut_off(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
