@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,8 +118,9 @@ class _Desk:
     def __init__(self, task: UnitTask) -> None:
         self.info = read_info(task.place)
         self.writer = UnitWriter(task.place, self.info)
-        self.x = _column(task.place, "x")
-        self.y = _column(task.place, "y")
+        group = open_group(task.place)
+        self.x = _column(group, task.place, "x")
+        self.y = _column(group, task.place, "y")
         spec = TileSpec.from_dict(self.info.provenance["spec"])
         self.fill: int = spec.fill
         self.resolution: Resolution = spec.resolution
@@ -160,10 +162,10 @@ class _Desk:
         )
 
 
-def _column(place: SlidePlace, name: str) -> NDArray[np.int64]:
+def _column(group: Any, place: SlidePlace, name: str) -> NDArray[np.int64]:
     try:
-        array = open_group(place)[name]
-        return np.asarray(array[:], np.int64)  # type: ignore[index]  # a group has arrays here
+        array = group[name]
+        return np.asarray(array[:], np.int64)
     except WsistoreError:
         raise
     except READ_ERRORS as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.errors import UsageError
-from wsistore.features.places import SlidePlace
+from wsistore.features.places import DOCUMENT, SlidePlace, objects_of
 from wsistore.features.records import EncoderRecord, SlideInfo
 from wsistore.features.schema import (
     COLUMN_CHUNK,
@@ -26,6 +27,8 @@ from wsistore.tiles.plan import TilePlan
 if TYPE_CHECKING:
     import zarr
 
+_WRITES_AT_ONCE = 16
+
 Make = Callable[..., Any]
 """``make(name, **options)`` makes an array of this name and returns it."""
 
@@ -39,25 +42,42 @@ def maker_in(group: zarr.Group) -> Make:
     return make
 
 
-def maker_at(place: SlidePlace) -> Make:
-    """Return what makes arrays at a place of objects, or opens those that are there.
+class Draft:
+    """Arrays that are made in memory, and then uploaded side by side.
 
-    What is there is the same, for the settings are. Documents of groups above are not made:
-    the group's own stands for the whole, and is written when the columns are.
+    They are put where they belong whether something is there or not: what is there is the
+    same, for the settings are. Nothing is removed, nor are there documents of groups: the
+    slide's own stands for the whole, and is written when the columns are.
     """
-    import zarr
-    from zarr.errors import ContainsArrayError
 
-    from wsistore.features.object_store import ObjectStore
+    def __init__(self) -> None:
+        from zarr.storage import MemoryStore
 
-    def make(name: str, **options: Any) -> Any:
-        store = ObjectStore(place.store, place.key(name))
-        try:
-            return zarr.create_array(store, zarr_format=3, overwrite=False, **options)
-        except ContainsArrayError:
-            return zarr.open_array(store, mode="r+", zarr_format=3)
+        self._held: dict[str, Any] = {}
+        self._store = MemoryStore(self._held)
 
-    return make
+    def make(self, name: str, **options: Any) -> Any:
+        """Make an array."""
+        import zarr
+
+        return zarr.create_array(self._store, name=name, zarr_format=3, **options)
+
+    def upload(self, place: SlidePlace) -> None:
+        """Write all arrays into the group of a slide.
+
+        Raises
+        ------
+        wsistore.errors.StoreWriteError
+            If they can't be written.
+        """
+        objects = objects_of(place.store)
+        keys = [key for key in self._held if key != DOCUMENT]
+
+        def put(key: str) -> None:
+            objects.put(place.key(key), self._held[key].to_bytes())
+
+        with ThreadPoolExecutor(_WRITES_AT_ONCE, "wsistore-columns") as pool:
+            list(pool.map(put, keys))
 
 
 def check_columns(plan: TilePlan) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 from wsistore.errors import SourceNotFoundError, StoreCorruptError, StoreWriteError
 from wsistore.features.checking import check_encoder, check_made, check_slide
-from wsistore.features.columns import make_encoder, maker_at, write_columns
-from wsistore.features.documents import existing_info, info_of, stamp, writing
+from wsistore.features.columns import Draft, make_encoder, write_columns
+from wsistore.features.documents import existing_info, info_of, stamp
 from wsistore.features.places import SlidePlace, objects_of
 from wsistore.features.progress import RemoteProgress
 from wsistore.features.records import (
@@ -50,9 +50,10 @@ def prepare_objects(
     if any(record.name not in info.encoders for record in encoders):
         info = _register(place, encoders)
     unfinished = [record for record in encoders if not info.encoders[record.name].done]
-    make = maker_at(place)
+    draft = Draft()
     for record in unfinished:  # a run may have been killed before it had made them
-        make_encoder(make, info, record)
+        make_encoder(draft.make, info, record)
+    draft.upload(place)
     return info
 
 
@@ -72,13 +73,15 @@ def _create(
     info = existing_info(place)
     if info is not None:
         return info
-    write_columns(maker_at(place), plan)
+    draft = Draft()
+    write_columns(draft.make, plan)
+    draft.upload(place)
     attributes = slide_attributes(plan, name, fingerprint, rows, {})
     created = {} if place.group else {"created": stamp()}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes | created}
-    with writing(place):
-        objects_of(place.store).create(place.document, _encoded(document))
-    info = existing_info(place)
+    if objects_of(place.store).create(place.document, _encoded(document)):
+        return SlideInfo.read(attributes, str(place))
+    info = existing_info(place)  # another run was faster
     if info is None:
         raise StoreCorruptError(f"{place} was taken away while it was written")
     return info
