@@ -194,7 +194,7 @@ class TileStream(IterableDataset[Batch]):  # type: ignore[misc]  # as above
     channels_last : bool
         As in `TileDataset`.
     prefetch : int
-        Batches read ahead; has no meaning in workers.
+        Batches read ahead; in workers, remote ones whose encoded tiles are fetched ahead.
     **options
         As in `wsistore.read_tiles`, but for `layout`, `out` and `return_report`.
 
