@@ -1,6 +1,6 @@
 """Chunks a second of `wsistore serve`: tiles decoded to zstd, or sent as they are.
 
-    python benchmarks/serving.py SLIDE [--rounds 3]
+    python benchmarks/serving.py SLIDE [--rounds 3] [--clients 1 8]
 
 The server runs in a process of its own, with no cache of chunks; clients are processes, too,
 each with one kept-alive connection and as little work as can be. All chunks of level 0 are
@@ -75,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("slide")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with wsistore.open_slide(arguments.slide) as slide:
@@ -88,7 +89,7 @@ def main() -> None:
         "unchanged": {"codec": "unchanged", "cache_bytes": 0},
     }
     print(f"{len(keys)} chunks, {counts.sum() / len(keys) / 1e3:.1f} kB each in the slide")
-    for clients in (1, 8):
+    for clients in arguments.clients:
         for name, options in ways.items():
             rates = [
                 rate(context, arguments.slide, options, keys, clients)
