@@ -15,11 +15,11 @@ from wsistore.engine.exporting import export_store
 from wsistore.engine.outlets import open_outlet
 from wsistore.engine.planning import PlanningOptions, plan_slides, run_folder
 from wsistore.engine.processing import ProcessOptions, process_slides
-from wsistore.errors import StoreExistsError, StoreMismatchError, UsageError
+from wsistore.errors import StoreExistsError, StoreMismatchError, StoreWriteError, UsageError
 from wsistore.export import read_plan, read_plans, write_plan
 from wsistore.export.features_hdf5 import feature_facts
 from wsistore.sources import open_place
-from wsistore.sources.copies import local_copy
+from wsistore.sources.copies import local_copy, upload
 from wsistore.testing import write_slide
 from wsistore.tiles import TileSpec
 from wsistore.tissue import load_mask, save_mask, segment_slide
@@ -253,3 +253,24 @@ def test_the_temporary_folder_ends_with_its_block(bucket: str, tmp_path: Path) -
         assert not (outlet.folder / "a").exists()
     assert not outlet.folder.exists()
     assert [(f.key, f.size) for f in open_place(bucket).list_tree()] == [("x/a/b", 9 << 20)]
+
+
+def test_what_says_that_a_slide_is_finished_comes_last(
+    slides: dict[str, list[str]], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, wanted = f"{bucket}/out", options(pictures=("grids", "mask"))
+
+    def fails(path: Path, place: Any, key: str) -> None:
+        if key == "visualization/one_mask.png":
+            raise StoreWriteError("the connection broke")
+        upload(path, place, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wsistore.engine.outlets.upload", fails)
+        report = plan_slides(slides["far"], run, wanted)
+    assert [result.status for result in report.results] == ["failed", "done"]
+    assert "patches/one.h5" not in keys(run)
+    assert {"patches/two.h5", "visualization/one.png"} <= set(keys(run))
+    again = plan_slides(slides["far"], run, wanted)
+    assert [result.status for result in again.results] == ["done", "skipped"]
+    assert {"patches/one.h5", "visualization/one_mask.png"} <= set(keys(run))
