@@ -72,3 +72,16 @@ def test_only_the_state_that_was_seen_is_replaced(bucket: str) -> None:
     assert again[0] == b"2"
     assert again[1] != first
     assert place.get_tagged("none") is None
+
+
+def test_an_etag_that_writing_did_not_tell_is_asked_for(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda *args, **more: {**put(*args, **more), "e_tag": None})
+    place = open_place(bucket)
+    etag = place.put("a", b"of an object that Ceph got in parts")
+    assert [info.etag for info in place.list_tree()] == [etag]
+    assert etag

@@ -63,6 +63,8 @@ class ObjectFolder(ObjectPlace):
             data = map(bytes, data)
         written = self._write(key, _put, check_key(key), data)
         etag: str | None = written.get("e_tag")
+        if not etag:  # Ceph tells none where an object was written in parts
+            etag = self._write(key, _head, key).get("e_tag")
         return etag
 
     def create(self, key: str, data: bytes) -> bool:
@@ -112,6 +114,12 @@ def _put(store: Any, key: str, data: bytes | Iterable[bytes]) -> Mapping[str, An
     import obstore
 
     return obstore.put(store, key, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+
+def _head(store: Any, key: str) -> Mapping[str, Any]:
+    import obstore
+
+    return obstore.head(store, key)
 
 
 def _get_all(store: Any, key: str) -> bytes:
