@@ -274,3 +274,24 @@ def test_what_says_that_a_slide_is_finished_comes_last(
     again = plan_slides(slides["far"], run, wanted)
     assert [result.status for result in again.results] == ["done", "skipped"]
     assert {"patches/one.h5", "visualization/one_mask.png"} <= set(keys(run))
+
+
+def test_the_signature_of_a_url_is_nowhere_to_be_seen(
+    slides: dict[str, list[str]], bucket: str, tmp_path: Path, s3_server: str
+) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    signed = client.generate_presigned_url(
+        "get_object", {"Bucket": bucket.removeprefix("s3://"), "Key": "slides/one.svs"}
+    )
+    client.close()
+    assert "canary-key-id" in signed
+    report = process([signed], tmp_path / "out")
+    assert report.exit_code == 0
+    assert report.slides[0].path == signed.partition("?")[0]
+    assert "canary-key" not in repr(report)
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or b"canary-key" not in path.read_bytes()
+    (slide,) = wsistore.list_features(report.store)
+    assert slide.path == signed.partition("?")[0]

@@ -107,7 +107,7 @@ class SlideResult:
     Parameters
     ----------
     path, name : str
-        The slide, and its stem.
+        The slide, as it may be shown (a URL without its signature), and its stem.
     status : {"done", "skipped", "failed"}
         ``"skipped"``: nothing was missing, or another run is at it.
     tiles : int or None

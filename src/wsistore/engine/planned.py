@@ -30,6 +30,7 @@ from wsistore.errors import (
 )
 from wsistore.export import plan_format
 from wsistore.slides import Slide, open_slide
+from wsistore.sources import redact
 from wsistore.tiles.plan import TilePlan
 from wsistore.tiles.planning import plan_tiles
 from wsistore.tissue import (
@@ -85,7 +86,7 @@ def run_group(
                 with files.outlet.naming():
                     tasks.append(_begin(path, files, options, segmenter, stack))
             except WsistoreError as error:
-                results.append(_not_done(path, error, begun))
+                results.append(_not_done(redact(path), error, begun))
         _segment(tasks, options, segmenter, turn, results)
         for task in tasks:
             try:
@@ -123,7 +124,7 @@ def _begin(
     place = files.root(stem, planned=options.spec is not None)
     stack.enter_context(files.outlet.locked(place, f"{stem} in {files.place}"))
     files.outlet.sweep([place, *files.others(stem)])
-    task = _Task(path, stem, slide, settings_of(slide, options, segmenter), begun)
+    task = _Task(redact(path), stem, slide, settings_of(slide, options, segmenter), begun)
     if not options.force and files.outlet.fetch(place):
         task.is_finished, task.plan = finished(place, task.settings, options)
         files.outlet.drop(place)

@@ -23,6 +23,7 @@ from wsistore.engine.sheets import write_sheets
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.export import PLAN_FORMATS, plan_format
 from wsistore.export.foreign import need
+from wsistore.sources import redact
 from wsistore.tiles.filters import PixelFilter
 from wsistore.tiles.spec import TileSpec
 from wsistore.tissue import make_segmenter
@@ -232,7 +233,7 @@ def plan_into(
             # An interrupt ends after the slides at hand, which stay whole.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    results = tuple(found[path] for path in paths)
+    results = tuple(found[redact(path)] for path in paths)
     sheets: tuple[PathLike, ...] = ()
     if options.contact_sheet:
         sheets = write_sheets(files, results, _title(options))

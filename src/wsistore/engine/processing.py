@@ -37,7 +37,7 @@ from wsistore.export.features_hdf5 import add_features_h5, feature_facts
 from wsistore.export.lmdb_reader import LmdbPatches
 from wsistore.export.store_features import stored_features
 from wsistore.features import FeatureCohort
-from wsistore.sources import is_url
+from wsistore.sources import is_url, redact
 from wsistore.tiles.plan import TilePlan
 
 LAYOUTS = ("slideprocessor", "atlaspatch")
@@ -104,7 +104,7 @@ class ProcessedSlide:
     Parameters
     ----------
     path, name : str
-        The slide, and its stem.
+        The slide, as it may be shown, and its stem.
     status : {"done", "skipped", "failed"}
         ``"skipped"``: nothing was missing.
     stage : str
@@ -211,7 +211,7 @@ def process_slides(
     if is_url(where):
         check_remote_formats(options.exports)
     with open_outlet(where) as outlet:
-        run = _Run(outlet, below(where, STORE), options)
+        run = _Run(paths, outlet, below(where, STORE), options)
         planned = plan_into(run.files, paths, options.planning, on_plan)
         for result in planned.results:
             run.take(result)
@@ -227,7 +227,10 @@ def process_slides(
 class _Run:
     """A run under way: which slides are still in it, and what became of the others."""
 
-    def __init__(self, outlet: Outlet, store: PathLike, options: ProcessOptions) -> None:
+    def __init__(
+        self, paths: Sequence[str], outlet: Outlet, store: PathLike, options: ProcessOptions
+    ) -> None:
+        self._named = {redact(path): path for path in paths}
         self.outlet = outlet
         self.options = options
         self.store = store if options.store is None else options.store
@@ -270,7 +273,7 @@ class _Run:
         """Compute the features of all plans."""
         if not self.plans:
             return None
-        works = {name: (self._paths[name], plan) for name, plan in self.plans.items()}
+        works = {name: (self._named[self._paths[name]], plan) for name, plan in self.plans.items()}
         report = embed(
             works,
             list(self.options.encoders),
