@@ -48,7 +48,7 @@ def test_builtins_named_in_the_tree_catch_the_errors():
         "NotReadyError": "RuntimeError",
         "DependencyError": "ImportError",
         "SourceError": "OSError",
-        "SourceTimeoutError": "TimeoutError",
+        "SourceUnavailableError": "ConnectionError",
         "StoreWriteError": "OSError",
         "IncompleteError": "RuntimeError",
     }

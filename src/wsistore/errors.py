@@ -14,7 +14,7 @@ what was expected, and what to do about it::
     │   ├── SourceAccessError    WSI202  not allowed to read it
     │   ├── SourceRangeError     WSI203  fewer bytes than asked for
     │   ├── SourceChangedError   WSI204  the file changed while it was in use
-    │   └── SourceTimeoutError   WSI205  a server did not answer in time   (TimeoutError)
+    │   └── SourceUnavailableError  WSI205  a server failed, or not in time  (ConnectionError)
     ├── SlideError            WSI300  this slide can't be used as it is
     │   ├── UnsupportedSlideError  WSI301  not a format, or not a variant, that is read here
     │   ├── CorruptSlideError      WSI302  the container's structure is broken
@@ -130,8 +130,8 @@ class SourceChangedError(SourceError):
     code = "WSI204"
 
 
-class SourceTimeoutError(SourceError, TimeoutError):
-    """A server did not answer, or not to the end, in the time that was allowed."""
+class SourceUnavailableError(SourceError, ConnectionError):
+    """A server can't be reached, or keeps failing, or did not answer in time; try later."""
 
     code = "WSI205"
 

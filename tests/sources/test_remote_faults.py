@@ -145,7 +145,7 @@ def test_what_does_not_pass_ends_in_time(server, fault):
 def test_a_stalled_body_is_told_as_such(server):
     source = open_source(server.url, deadline_s=0.4, timeout_s=0.2)
     server.always = "stall"
-    with pytest.raises(errors.SourceTimeoutError, match=r"s\.svs was not read in time"):
+    with pytest.raises(errors.SourceUnavailableError, match=r"s\.svs was not read in time"):
         source.read(300_000, 1000)
 
 

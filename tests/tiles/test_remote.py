@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import wsistore
-from wsistore.errors import SourceChangedError, SourceError, WsistoreError
+from wsistore.errors import SourceChangedError, SourceError, SourceUnavailableError, WsistoreError
 from wsistore.sources import open_place
+from wsistore.sources.configuring import VARIABLE
 from wsistore.tiles import SlideCache, TileIndex, TileLoader, TileSampler, iter_tiles, read_tiles
 
 SIDE = 64
@@ -238,3 +239,11 @@ def test_spawned_workers_of_a_data_loader_read_remote_slides(folder, remote, kin
     expected = {int(b["number"]): b["image"].numpy() for b in batches(folder, 0)}
     assert got.keys() == expected.keys()
     assert all(np.array_equal(got[number], expected[number]) for number in got)
+
+
+def test_an_outage_is_never_painted_over(remote, monkeypatch):
+    # What was painted while a server failed would look like a damaged slide for ever.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(VARIABLE, '{"": {"deadline_s": 0.2}}')
+    with pytest.raises(SourceUnavailableError, match=r"1\.svs"):
+        read_tiles([(f"{remote}/1.svs", 0, 0)], SIDE, 0, cache=SlideCache(), on_bad_tile="fill")

@@ -13,7 +13,7 @@ from wsistore.errors import (
     SourceChangedError,
     SourceError,
     SourceNotFoundError,
-    SourceTimeoutError,
+    SourceUnavailableError,
     StoreWriteError,
     UsageError,
     WsistoreError,
@@ -26,11 +26,11 @@ _TIME = "Try again, or allow more time (storage options deadline_s, timeout_s)."
 CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
     # name in obstore.exceptions, or of a builtin -> class, what failed, hint
     "AlreadyExistsError": (SourceError, "can't be read", ""),
-    "BaseError": (SourceError, "can't be read", _NETWORK),
+    "BaseError": (SourceUnavailableError, "can't be read", _NETWORK),
     "FileNotFoundError": (SourceNotFoundError, "does not exist", ""),
-    "GenericError": (SourceError, "can't be read", _NETWORK),
+    "GenericError": (SourceUnavailableError, "can't be read", _NETWORK),
     "InvalidPathError": (SourceNotFoundError, "can't be the name of an object", ""),
-    "JoinError": (SourceError, "can't be read", ""),
+    "JoinError": (SourceUnavailableError, "can't be read", ""),
     "NotFoundError": (SourceNotFoundError, "does not exist", ""),
     "NotModifiedError": (SourceError, "can't be read", ""),
     "NotSupportedError": (
@@ -43,7 +43,7 @@ CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
     "UnauthenticatedError": (SourceAccessError, "may not be read without signing in", _RIGHTS),
     "UnknownConfigurationKeyError": (UsageError, "does not take these options", ""),
     "PermissionError": (SourceAccessError, "may not be read", _RIGHTS),
-    "OSError": (SourceError, "can't be read", ""),
+    "OSError": (SourceUnavailableError, "can't be read", _NETWORK),
     "ValueError": (SourceNotFoundError, "can't be the name of an object", ""),
 }
 
@@ -75,8 +75,8 @@ def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> Ws
     for base in type(error).__mro__:
         if base.__name__ in CLASSES:
             kind, failed, hint = CLASSES[base.__name__]
-            if kind is SourceError and _TIMED_OUT.search(str(error)):
-                return SourceTimeoutError(f"{name} was not read in time: {told}", hint=_TIME)
+            if kind is SourceUnavailableError and _TIMED_OUT.search(str(error)):
+                return SourceUnavailableError(f"{name} was not read in time: {told}", hint=_TIME)
             return kind(f"{name} {failed}: {told}", hint=hint)
     return SourceError(f"{name} can't be read: {type(error).__name__}")
 

@@ -120,7 +120,7 @@ class BatchReader:
                 else:
                     view = fetched.view(request)
             except WsistoreError as error:
-                if self.policy.on_bad_tile != "fill" or isinstance(error, UsageError):
+                if isinstance(error, UsageError) or not self.policy.forgives(error):
                     raise
                 out[index] = self.policy.fill
                 ledger.faults.append(lost_request(index, request, error))
@@ -399,7 +399,8 @@ def read_tiles(
     on_bad_tile : {"fill-missing", "raise", "fill"}
         ``"fill-missing"``: tiles for which the file holds no bytes are painted and
         reported, damaged ones raise. ``"raise"``: both raise. ``"fill"``: both are painted
-        and reported, and so are slides that can't be opened.
+        and reported, and so are slides that can't be opened. A server that fails, and a
+        slide that changed, raise all the same.
     fill : int
         Grey level of padding and painted tiles.
     integrity : {"strict", "fast"}

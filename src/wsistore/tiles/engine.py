@@ -20,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.codecs import check_crc32c, decode
-from wsistore.errors import MissingTileError, TileError, WsistoreError
+from wsistore.errors import (
+    MissingTileError,
+    SourceChangedError,
+    SourceUnavailableError,
+    TileError,
+    WsistoreError,
+)
 from wsistore.geometry import Box, Size
 from wsistore.slides import TileTable
 from wsistore.tiles.model import BatchReport, NormalRequest, TileFault
@@ -268,7 +274,9 @@ class Policy:
         """Whether the error is painted over and reported instead of raised."""
         if isinstance(error, MissingTileError):
             return self.on_bad_tile != "raise"
-        return self.on_bad_tile == "fill"
+        # An outage is no property of the slide: what is painted then would stay wrong.
+        outage = isinstance(error, SourceUnavailableError | SourceChangedError)
+        return self.on_bad_tile == "fill" and not outage
 
 
 def run_unit(

@@ -152,12 +152,12 @@ class FetchQueue:
 
     def close(self) -> None:
         """Cancel what has not begun; what is in flight is dropped when it comes."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             waiting = list(self._waiting)
         for batch in waiting:
             batch.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _enqueue(self, reader: Reader) -> BatchFetch:
         batch = BatchFetch(self, reader)
