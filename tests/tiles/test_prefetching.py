@@ -1,13 +1,15 @@
 """Work done ahead: in order, bounded, ended cleanly, errors in their place."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from wsistore.errors import UsageError
 from wsistore.tiles import prefetching
-from wsistore.tiles.prefetching import ahead
+from wsistore.tiles.prefetching import ahead, fetched_ahead
 
 
 def ahead_threads():
@@ -113,3 +115,60 @@ def test_no_thread_is_started_before_the_first_item_is_asked_for():
 def test_negative_depths_are_refused_at_once():
     with pytest.raises(UsageError, match="at least 0"):
         ahead(str, range(3), -1)
+
+
+class Fetches:
+    """Begins and ends of the fetches of keys."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    def begin(self, key):
+        self.begun.append(key)
+        return contextlib.closing(SimpleNamespace(key=key, close=lambda: self.ended.append(key)))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("fetches", [0, 1, 5])
+def test_fetches_are_begun_in_order_and_so_many_ahead(depth, fetches):
+    noted = Fetches()
+    made = []
+    walk = fetched_ahead(lambda key, _: made.append(key), range(30), noted.begin, depth, fetches)
+    for seen, _ in enumerate(walk, start=1):
+        assert noted.begun == list(range(len(noted.begun)))
+        assert min(30, seen + fetches) <= len(noted.begun) <= seen + depth + fetches
+    assert made == noted.begun == list(range(30))
+    assert sorted(noted.ended) == list(range(30))
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_leaving_early_ends_all_that_was_begun(depth):
+    noted = Fetches()
+    walk = fetched_ahead(lambda key, _: key, range(30), noted.begin, depth, 4)
+    assert next(walk) == 0
+    walk.close()
+    assert 4 < len(noted.begun) < 10
+    assert sorted(noted.ended) == noted.begun
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_an_error_ends_all_that_was_begun(depth):
+    noted = Fetches()
+
+    def make(key, _):
+        if key == 2:
+            raise KeyError(key)
+        return key
+
+    walk = fetched_ahead(make, range(30), noted.begin, depth, 4)
+    seen = []
+    with pytest.raises(KeyError):
+        seen += walk
+    assert sorted(noted.ended) == noted.begun
+
+
+def test_keys_without_fetches_are_made_all_the_same():
+    walk = fetched_ahead(lambda key, begun: (key, begun), range(3), lambda _: None, 1, 2)
+    assert list(walk) == [(0, None), (1, None), (2, None)]
+    with pytest.raises(UsageError, match="ahead"):
+        fetched_ahead(lambda key, _: key, [], lambda _: None, 0, -1)
