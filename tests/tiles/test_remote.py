@@ -1,10 +1,13 @@
 """Batches from object storage: equal to local ones, faults in their place."""
 
+import functools
+import http.server
 import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,65 @@ def index_of(root, suffix=".svs"):
             for seed, path in enumerate(paths(root, suffix))
         ]
     )
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder with ranges; notes what is asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data, asked = path.read_bytes(), self.headers.get("Range")
+        self.server.log.append((path.name, asked))
+        first, last = 0, len(data) - 1
+        if asked is not None:
+            first, last = map(int, asked.removeprefix("bytes=").split("-"))
+            last = min(last, len(data) - 1)
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
+        self.end_headers()
+        self.wfile.write(data[first : last + 1])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web(folder):
+    """HTTP server of the slides; its `log` holds the GETs."""
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.log = []
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("suffix", [".svs", ".ome.zarr"])
+def test_over_http_batches_are_equal_and_tile_tables_are_read_once(folder, web, suffix):
+    root = f"http://127.0.0.1:{web.server_port}"
+    cache = SlideCache()
+    for seed in (0, 1):
+        local = [(paths(folder, suffix)[s], x, y) for s, x, y in places(30, seed)]
+        far = [(paths(root, suffix)[s], x, y) for s, x, y in places(30, seed)]
+        if seed == 0:  # every tile's place becomes known
+            for path in paths(root, suffix):
+                wsistore.open_slide(path)
+                cache.get(path).tile_table(0).locate_all()
+        web.log.clear()
+        got, report = read_tiles(far, SIDE, 0, cache=cache, return_report=True)
+        assert np.array_equal(got, read_tiles(local, SIDE, 0))
+        assert len(web.log) == report.requests
 
 
 @pytest.mark.parametrize("suffix", [".svs", ".ome.zarr"])
