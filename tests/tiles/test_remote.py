@@ -78,8 +78,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.server.log.append((path.name, asked))
         first, last = 0, len(data) - 1
         if asked is not None:
-            first, last = map(int, asked.removeprefix("bytes=").split("-"))
-            last = min(last, len(data) - 1)
+            start, _, stop = asked.removeprefix("bytes=").partition("-")
+            if start:
+                first, last = int(start), min(int(stop), len(data) - 1)
+            else:
+                first = max(0, len(data) - int(stop))
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")

@@ -126,7 +126,12 @@ class OmeZarr(Container):
         multiscale = self._multiscale
         self._documents: dict[str, bytes] = {}
         self._shards: frozenset[str] | None = None
-        opened = [(dataset, *self._open_level(dataset)) for dataset in multiscale.datasets]
+        names = [self._document_name(dataset) for dataset in multiscale.datasets]
+        fetched = dict(zip(names, self._folder.get_many(names), strict=True))
+        opened = [
+            (dataset, *self._open_level(dataset, name, fetched[name]))
+            for dataset, name in zip(multiscale.datasets, names, strict=True)
+        ]
         self._notes = [*multiscale.notes]
         if any(b[2].width > a[2].width for a, b in pairwise(opened)):
             self._notes.append("levels are not listed finest first, and were sorted")
@@ -143,9 +148,18 @@ class OmeZarr(Container):
             for dataset, level, size in opened
         )
 
-    def _open_level(self, dataset: ScaledDataset) -> tuple[ZarrTileTable | ZarrLevel, Size]:
+    def _document_name(self, dataset: ScaledDataset) -> str:
+        name = "zarr.json" if self._group.zarr_format == 3 else ".zarray"
+        return f"{self._group.prefix}{dataset.path}/{name}"
+
+    def _open_level(
+        self, dataset: ScaledDataset, name: str, data: bytes | None
+    ) -> tuple[ZarrTileTable | ZarrLevel, Size]:
         path = self._group.prefix + dataset.path
-        document = self._array_document(path)
+        if data is None:
+            raise CorruptSlideError(f"{name} is missing, the metadata name it as a level")
+        self._documents[name] = data
+        document = parse_json(data, name)
         layout: ArrayLayout | Unsupported = Unsupported(f"axes {self._multiscale.order}")
         if self._multiscale.order == "cyx":
             layout = parse_array_document(document)
@@ -180,14 +194,6 @@ class OmeZarr(Container):
         order, zarr_format = self._multiscale.order, self._group.zarr_format
         level = ZarrLevel(self._folder, path, order, zarr_format)
         return level, level.size
-
-    def _array_document(self, path: str) -> Mapping[str, Any]:
-        name = f"{path}/{'zarr.json' if self._group.zarr_format == 3 else '.zarray'}"
-        data = self._folder.get(name)
-        if data is None:
-            raise CorruptSlideError(f"{name} is missing, the metadata name it as a level")
-        self._documents[name] = data
-        return parse_json(data, name)
 
     def _is_expected(self, key: str) -> bool:
         """Return whether the store was written with this shard."""

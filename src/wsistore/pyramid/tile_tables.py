@@ -125,8 +125,13 @@ class ZarrTileTable(TileTable):
         if part == self._constant:
             return BytesSource(constant_block(self.layout), "a chunk of the fill value")
         key = self._key(part)
+        layout = self.layout
         try:
-            return self._folder.source(key)
+            if not layout.sharded or not layout.index_at_end:
+                return self._folder.source(key)
+            grid = (layout.shard_chunks.height, layout.shard_chunks.width)
+            length = shard_index_bytes(grid, checksum=layout.index_checksum)
+            return self._folder.source_with_tail(key, length)
         except SourceNotFoundError:
             if not self._expected(key):
                 return BytesSource(b"", key)

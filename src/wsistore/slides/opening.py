@@ -144,7 +144,8 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
     SourceError
         If there is nothing, or it may not be read.
     """
-    if path.endswith("/") if is_url(path) else os.path.isdir(path):  # noqa: PTH112 (NUL bytes)
+    # The name of a store saves a request for an object that is none.
+    if path.endswith(("/", ".zarr")) if is_url(path) else os.path.isdir(path):  # noqa: PTH112
         if not is_url(path) and not os.access(path, os.R_OK | os.X_OK):
             raise SourceAccessError(
                 f"folder {path} may not be looked into",

@@ -47,7 +47,7 @@ CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
     "ValueError": (SourceNotFoundError, "can't be the name of an object", ""),
 }
 
-_TIMED_OUT = re.compile(r"timed? ?out|deadline", re.IGNORECASE)
+_TIMED_OUT = re.compile(r"\b(timed out|timeout)\b", re.IGNORECASE)
 _CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCS_")
 _SECRET_KEY = re.compile(r"key|secret|token|passw|sas|credential|auth|signature", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/\s@]*@")

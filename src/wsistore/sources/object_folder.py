@@ -6,7 +6,8 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wsistore.errors import SourceNotFoundError
+from wsistore.errors import SourceError, SourceNotFoundError
+from wsistore.sources import io_threads
 from wsistore.sources.bucket import COUNTER, Bucket, Result
 from wsistore.sources.keys import check_key, check_prefix
 from wsistore.sources.model import ObjectInfo, ObjectPlace
@@ -44,6 +45,19 @@ class ObjectFolder(ObjectPlace):
     def source(self, key: str) -> ObjectSource:
         """Return ranged access to an object; see `Folder.source`."""
         return ObjectSource(self._bucket, check_key(key))
+
+    def source_with_tail(self, key: str, tail_bytes: int) -> ObjectSource:
+        """Return access to an object, its last bytes at hand; see `Folder.source_with_tail`."""
+        try:
+            return ObjectSource(self._bucket, check_key(key), tail_bytes=tail_bytes)
+        except SourceError as error:
+            if type(error) is not SourceError:
+                raise
+            return self.source(key)  # Azure gives no range from the end
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return all bytes of several objects; see `Folder.get_many`."""
+        return [future.result() for future in [io_threads.submit(self.get, key) for key in keys]]
 
     def list_names(self, prefix: str = "") -> list[str]:
         """Return the names directly under a prefix, sorted; folders end with ``/``."""

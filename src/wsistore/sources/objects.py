@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -12,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.errors import (
-    SourceAccessError,
     SourceChangedError,
     SourceError,
-    SourceNotFoundError,
     UsageError,
 )
 from wsistore.sources import io_threads, mapping
@@ -32,6 +31,9 @@ LIMITS = Limits(gap=256 << 10, request=32 << 20)
 
 MOST_KEPT = 16 << 20
 """Bytes of a single read that goes through blocks on disk: the largest tile table there is."""
+
+_NO_RANGE = re.compile(r"\b416\b|\bonly 0 bytes\b")
+"""What servers, and obstore's own stores, say of a range of an empty object."""
 
 _numbers = itertools.count()
 
@@ -52,6 +54,8 @@ class ObjectSource(Source):
     index_cache : path, optional
         Folder in which blocks are kept for later processes; then single reads of any size
         go through blocks.
+    tail_bytes : int
+        Where above 0, its last bytes are brought along instead of its first.
 
     Raises
     ------
@@ -60,19 +64,26 @@ class ObjectSource(Source):
     """
 
     def __init__(
-        self, bucket: Bucket, key: str, *, index_cache: str | os.PathLike[str] | None = None
+        self,
+        bucket: Bucket,
+        key: str,
+        *,
+        index_cache: str | os.PathLike[str] | None = None,
+        tail_bytes: int = 0,
     ) -> None:
         self.name = f"{bucket.name}/{key}"
         self._bucket = bucket
         self._key = key
         self._closed = False
         self._number = next(_numbers)
-        found, head = self._look()
+        found, part = self._look(tail_bytes)
         self.size: int = found["size"]
         self._etag: str | None = found.get("e_tag")
         self._version: str | None = found.get("version")
         self._stamp = str(found.get("last_modified", ""))
-        CACHE.put(self._number, 0, head)
+        self._tail = part if tail_bytes else b""
+        if not tail_bytes:
+            CACHE.put(self._number, 0, part)
         self._disk = None if not index_cache else DiskBlocks(index_cache, self.name, self.identity)
 
     @property
@@ -82,6 +93,9 @@ class ObjectSource(Source):
 
     def read(self, offset: int, count: int) -> bytes:
         """Read exactly `count` bytes from `offset`; see `Source.read`."""
+        behind = offset - self.size + len(self._tail)
+        if count > 0 and behind >= 0 and behind + count <= len(self._tail) and not self._closed:
+            return self._tail[behind : behind + count]
         largest = BLOCK_BYTES if self._disk is None else MOST_KEPT
         if self._closed or not 0 < count <= largest or not 0 <= offset <= self.size - count:
             return bytes(self.read_many([offset], [count])[0])
@@ -134,21 +148,21 @@ class ObjectSource(Source):
         self._closed = True
         CACHE.forget(self._number)
 
-    def _look(self) -> tuple[Mapping[str, Any], bytes]:
-        """Return what the server says of the object, and its first block."""
+    def _look(self, tail_bytes: int) -> tuple[Mapping[str, Any], bytes]:
+        """Return what the server says of the object, and its first block or its tail."""
         import obstore
 
+        wanted: Any = {"suffix": tail_bytes} if tail_bytes else (0, BLOCK_BYTES)
         try:
-            data, found = self._bucket.call(self.name, _get_range, self._key, 0, BLOCK_BYTES, None)
-        except (SourceNotFoundError, SourceAccessError):
-            raise
-        except SourceError:
-            # An empty object has no range at all; and not every server names the size.
-            found, data = self._bucket.call(self.name, obstore.head, self._key), EMPTY
-            if found["size"]:
+            data, found = self._bucket.call(self.name, _get_range, self._key, wanted, None)
+        except SourceError as error:
+            if not _NO_RANGE.search(error.message):
                 raise
-        if len(data) != min(found["size"], BLOCK_BYTES):
-            raise mapping.too_short(self.name, 0, min(found["size"], BLOCK_BYTES), len(data))
+            # An empty object has no range at all.
+            found, data = self._bucket.call(self.name, obstore.head, self._key), EMPTY
+        count = min(found["size"], tail_bytes or BLOCK_BYTES)
+        if len(data) != count:
+            raise mapping.too_short(self.name, 0, count, len(data))
         COUNTER.add(0, len(data))
         return found, bytes(data)
 
@@ -180,7 +194,7 @@ class ObjectSource(Source):
         share(planned, request, self._fetch(request.start, request.stop), views)
 
     def _fetch(self, start: int, stop: int) -> memoryview:
-        data, found = self._bucket.call(self.name, _get_range, self._key, start, stop, self._etag)
+        data, found = self._bucket.call(self.name, _get_range, self._key, (start, stop), self._etag)
         self._compare(found)
         if len(data) != stop - start:
             raise mapping.too_short(self.name, start, stop - start, len(data))
@@ -218,11 +232,11 @@ def open_object(url: str, options: Mapping[str, Any]) -> ObjectSource:
 
 
 def _get_range(
-    store: Any, key: str, start: int, stop: int, etag: str | None
+    store: Any, key: str, wanted: Any, etag: str | None
 ) -> tuple[memoryview, Mapping[str, Any]]:
     import obstore
 
-    options: Any = {"range": (start, stop)}
+    options: Any = {"range": wanted}
     if etag is not None and not etag.startswith("W/"):  # weak ones match nothing
         options["if_match"] = etag
     answer = obstore.get(store, key, options=options)
