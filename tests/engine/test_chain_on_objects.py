@@ -41,6 +41,7 @@ def call(*arguments: object) -> str:
     return str(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_chain_on_the_command_line(
     slides: tuple[Path, str], bucket: str, tmp_path: Path
 ) -> None:

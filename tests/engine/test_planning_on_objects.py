@@ -188,6 +188,7 @@ def process(slides: list[str], run: object, **more: Any) -> Any:
     return process_slides(slides, str(run), told)
 
 
+@pytest.mark.slow
 def test_process_from_bucket_to_bucket(
     slides: dict[str, list[str]], bucket: str, tmp_path: Path
 ) -> None:
