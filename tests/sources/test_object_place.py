@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsistore.errors import StoreWriteError, UsageError
+from wsistore.errors import SourceNotFoundError, StoreWriteError, UsageError
 from wsistore.sources import ObjectInfo, open_place
 
 
@@ -85,3 +85,9 @@ def test_an_etag_that_writing_did_not_tell_is_asked_for(
     etag = place.put("a", b"of an object that Ceph got in parts")
     assert [info.etag for info in place.list_tree()] == [etag]
     assert etag
+
+
+def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(bucket: str) -> None:
+    for look in (lambda place: place.list_names(), lambda place: list(place.list_tree())):
+        with pytest.raises(SourceNotFoundError, match="no-such-bucket"):
+            look(open_place("s3://no-such-bucket/a"))

@@ -49,6 +49,13 @@ CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
 
 _TIMED_OUT = re.compile(r"\b(timed out|timeout)\b", re.IGNORECASE)
 _CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCS_")
+_STATUS = re.compile(r"status code: (\d{3})\b")
+_OF_STATUS: dict[str, tuple[type[WsistoreError], str, str]] = {
+    "400": (SourceError, "can't be read", "Check the address, the region and the options."),
+    "401": (SourceAccessError, "may not be read without signing in", _RIGHTS),
+    "403": (SourceAccessError, "may not be read", _RIGHTS),
+    "404": (SourceNotFoundError, "does not exist", "Check the names of the bucket and the object."),
+}
 _SECRET_KEY = re.compile(r"key|secret|token|passw|sas|credential|auth|signature", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/\s@]*@")
 _QUERY = re.compile(r"\?[^\s\"')]+")
@@ -74,11 +81,20 @@ def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> Ws
     told = _scrub(str(error), secrets)
     for base in type(error).__mro__:
         if base.__name__ in CLASSES:
-            kind, failed, hint = CLASSES[base.__name__]
+            kind, failed, hint = _by_status(str(error)) or CLASSES[base.__name__]
             if kind is SourceUnavailableError and _TIMED_OUT.search(str(error)):
                 return SourceUnavailableError(f"{name} was not read in time: {told}", hint=_TIME)
             return kind(f"{name} {failed}: {told}", hint=hint)
     return SourceError(f"{name} can't be read: {type(error).__name__}")
+
+
+def _by_status(text: str) -> tuple[type[WsistoreError], str, str] | None:
+    """Return what a status says that obstore has no error of its own for.
+
+    Such as 404 for the listing of a bucket that is not there.
+    """
+    found = _STATUS.search(text)
+    return None if found is None else _OF_STATUS.get(found[1])
 
 
 def write_failure(error: Exception, name: str, secrets: Iterable[str]) -> WsistoreError:
