@@ -10,6 +10,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+# Processes that run tests side by side: one a core, 8 at most.
+JOBS ?= auto
 # The extra that the tests need; test-core leaves torch out.
 EXTRA ?= test
 DEMO_DIR ?= demo
@@ -58,7 +60,7 @@ demo: $(BASE)
 	@PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh "$(SLIDE)" "$(DEMO_DIR)"
 
 test: $(TEST)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 $(PYTEST_ARGS)
 
 lint: $(LINT)
 	$(BIN)/ruff check .
