@@ -18,6 +18,7 @@ from wsistore.cli.seedcommands import segment_and_get_coords
 from wsistore.cli.segmenting import segment
 from wsistore.cli.serving import serve
 from wsistore.cli.tiling import tile
+from wsistore.cli.virtualizing import virtualize
 
 app = typer.Typer(
     help="Whole-slide images made cloud-ready: convert, check and describe them.",
@@ -41,6 +42,7 @@ app.command()(embed)
 app.command()(export)
 app.add_typer(features, name="features")
 app.command()(serve)
+app.command()(virtualize)
 app.command()(doctor)
 
 

@@ -34,6 +34,9 @@ from wsistore.sources.names import local_path
 GROUP = "wsistore.formats"
 """Entry-point group of formats: each is a `Format`."""
 
+FORMAT_OPTIONS = frozenset({"allow"})
+"""Options that are a format's own (``references``), and no source takes."""
+
 OPENSLIDE_EXTRA = "wsistore[openslide]"
 OPENSLIDE_HINT = f"OpenSlide reads those of other vendors: pip install '{OPENSLIDE_EXTRA}'."
 
@@ -70,7 +73,8 @@ def open_slide(
         Name of the format, to skip asking: ``"tiff"``, ``"image"``, ``"ome-zarr"``,
         ``"openslide"`` or one registered by entry point.
     **source_options
-        For URLs; see `wsistore.sources.open_source`.
+        For URLs; see `wsistore.sources.open_source`. For a file of references also
+        ``allow``; see `wsistore.pyramid.views.open_references`.
 
     Returns
     -------
@@ -168,7 +172,8 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
 def _open_container(path: str, name: str | None, options: Mapping[str, Any]) -> Container:
     chosen = None if name is None else _by_name(name)
     # Looked at whatever the format, so that a missing file is told as such.
-    found = _look(path, options)
+    of_source = {key: value for key, value in options.items() if key not in FORMAT_OPTIONS}
+    found = _look(path, of_source)
     opened: Container | None = None
     try:
         opened = _first(found, options) if chosen is None else found.open_with(chosen, options)

@@ -41,8 +41,13 @@ class MemorySource(Source):
         """Do nothing: there is no file."""
 
     def _view(self, offset: int, count: int) -> memoryview:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise SourceRangeError(
-                f"{self.name} has {self.size} bytes; {count} from offset {offset} are not inside"
-            )
+        check_inside(self, offset, count)
         return memoryview(self._data)[offset : offset + count]
+
+
+def check_inside(source: Source, offset: int, count: int) -> None:
+    """Raise SourceRangeError unless a range lies inside of a source."""
+    if offset < 0 or count < 0 or offset + count > source.size:
+        raise SourceRangeError(
+            f"{source.name} has {source.size} bytes; {count} from offset {offset} are not inside"
+        )
