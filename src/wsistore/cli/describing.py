@@ -27,13 +27,22 @@ if TYPE_CHECKING:
 def info(
     slide: Annotated[str, typer.Argument(metavar="SLIDE|STORE", help="A slide or a store.")],
     mpp: PixelSize = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="For a file of references: a folder or URL prefix that it may lead to, beside "
+            "its own folder; repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001 (read by `guarded`)
 ) -> ExitCode:
     """Describe a slide or a store, and what `wsistore convert` would write."""
     import wsistore
 
-    with wsistore.open_slide(slide, mpp=pixel_size(mpp)) as opened:
+    options: dict[str, Any] = {"allow": allow} if allow else {}
+    with wsistore.open_slide(slide, mpp=pixel_size(mpp), **options) as opened:
         record = _record(opened)
     if as_json:
         print_json(plain(record))

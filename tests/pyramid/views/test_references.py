@@ -425,7 +425,7 @@ def test_icechunk_notices_a_slide_that_changed(aperio, place, tmp_path):
     with pytest.raises(StoreExistsError):
         virtualize(path, tmp_path / "repo", format="icechunk")
     with pytest.raises(UsageError, match="local folders"):
-        virtualize(path, "s3://bucket/repo", format="icechunk")
+        virtualize("s3://bucket/slide.svs", "s3://bucket/repo", format="icechunk")
 
 
 def test_icechunk_of_a_slide_in_a_bucket(aperio, bucket, tmp_path):

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from wsistore.errors import DependencyError, StoreWriteError, UsageError
 from wsistore.pyramid.views.references import LevelReferences, References
-from wsistore.sources import is_url, open_place
+from wsistore.sources import is_url
 
 _CHUNKS_AT_ONCE = 100_000
 
@@ -46,7 +46,7 @@ def write_repository(references: References, place: str, destination: str) -> No
     """
     icechunk = _library()
     location, prefix, container = _container(icechunk, place)
-    guard = _guard(place)
+    guard = _guard(place, references.identity)
     config = icechunk.RepositoryConfig.default()
     config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, container))
     try:
@@ -66,7 +66,7 @@ def _library() -> Any:
         import icechunk
     except ImportError as error:
         raise DependencyError(
-            "references in icechunk's form need icechunk", hint="pip install icechunk."
+            "references in icechunk's form need icechunk", hint="pip install 'wsistore[icechunk]'."
         ) from error
     return icechunk
 
@@ -94,20 +94,19 @@ def _container(icechunk: Any, place: str) -> tuple[str, str, Any]:
     return place, place.rpartition("/")[0] + "/", store
 
 
-def _guard(place: str) -> dict[str, Any]:
+def _guard(place: str, identity: str) -> dict[str, Any]:
     """Return what icechunk compares before it reads."""
     if not is_url(place):
         # Icechunk compares whole seconds, and refuses what is later.
         seconds = int(Path(place).stat().st_mtime) + 1
         return {"last_updated_at_checksum": datetime.fromtimestamp(seconds, UTC)}
-    folder, _, key = place.rpartition("/")
-    for found in open_place(folder).list_tree(key):
-        if found.key == key and found.etag is not None:
-            return {"etag_checksum": found.etag}
-    raise StoreWriteError(
-        f"{place} has no ETag, so nothing would tell that it changed",
-        hint="Use --format kerchunk-json.",
-    )
+    etag = identity.partition(" ")[2]
+    if not etag.startswith('"'):  # none, or a weak one, which equals nothing
+        raise StoreWriteError(
+            f"{place} has no ETag, so nothing would tell that it changed",
+            hint="Use --format kerchunk-json.",
+        )
+    return {"etag_checksum": etag}
 
 
 async def _write_documents(store: Any, references: References) -> None:

@@ -72,6 +72,8 @@ class References:
         Finest first.
     file_size : int
         Bytes of the slide's file.
+    identity : str
+        Of the file; see `wsistore.sources.Source.identity`.
     notes : tuple of str
         What was left out.
     """
@@ -79,6 +81,7 @@ class References:
     documents: Mapping[str, bytes]
     levels: tuple[LevelReferences, ...]
     file_size: int
+    identity: str
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -107,7 +110,7 @@ def make_references(slide: Slide) -> References:
     documents: dict[str, bytes] = {}
     levels: list[LevelReferences] = []
     notes: list[str] = []
-    sizes: set[tuple[str, int]] = set()
+    files: set[tuple[str, int, str]] = set()
     for level in slide.levels:
         table = slide.tile_table(level.index)
         codecs = None if table is None else reference_codecs(table)
@@ -121,15 +124,16 @@ def make_references(slide: Slide) -> References:
             notes.append(f"{reason} and is left out")
             continue
         levels.append(_located(slide, level.index, table))
-        sizes.add((table.source(0).name, table.source(0).size))
+        source = table.source(0)
+        files.add((source.name, source.size, source.identity))
         document = array_document(level.size, table.tile_size, codecs)
         documents[f"{level.index}/zarr.json"] = to_json(document)
-    if len(sizes) != 1:  # pragma: no cover (no format spreads levels over files yet)
+    if len(files) != 1:  # pragma: no cover (no format spreads levels over files yet)
         raise UnsupportedSlideError(f"{slide.path} is more than one file")
-    [(_, file_size)] = sizes
+    [(_, file_size, identity)] = files
     indexes = [int(level.path) for level in levels]
     documents.update(_group_documents(slide, indexes, file_size))
-    return References(documents, tuple(levels), file_size, tuple(notes))
+    return References(documents, tuple(levels), file_size, identity, tuple(notes))
 
 
 def reference_codecs(table: TileTable) -> list[Mapping[str, Any]] | None:
