@@ -109,7 +109,9 @@ def import_features(
     overwrite: bool = False,
     unit_tiles: int = UNIT_TILES,
 ) -> SlidePlace:
-    """Put features of another file into the store of a cohort; tiles with NaN or infinite values count as failed.
+    """Put features of another file into the store of a cohort.
+
+    Tiles with NaN or infinite values count as failed.
 
     Parameters
     ----------
