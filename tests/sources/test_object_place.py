@@ -24,6 +24,15 @@ def test_pieces_are_uploaded_in_parts(bucket: str) -> None:
     assert source.read(2_999_999, 2) == b"\x00\x01"
 
 
+def test_pieces_may_be_read_from_a_bucket_while_they_are_uploaded(bucket: str) -> None:
+    place = open_place(bucket)
+    data = bytes(range(250)) * 80_000
+    place.put("from", data)
+    source = place.source("from")
+    place.put("to", (source.read(start, 1_000_000) for start in range(0, len(data), 1_000_000)))
+    assert place.get("to") == data
+
+
 def test_no_object_appears_where_the_pieces_fail(bucket: str) -> None:
     def pieces():
         yield b"x" * 12_000_000

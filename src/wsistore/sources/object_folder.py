@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wsistore.errors import SourceError, SourceNotFoundError
@@ -74,7 +75,7 @@ class ObjectFolder(ObjectPlace):
     def put(self, key: str, data: bytes | Iterable[bytes | memoryview]) -> str | None:
         """Write an object in place of one that has its key; see `ObjectPlace.put`."""
         if not isinstance(data, bytes | bytearray | memoryview):
-            data = map(bytes, data)
+            data = _made_elsewhere(data)
         written = self._write(key, _put, check_key(key), data)
         etag: str | None = written.get("e_tag")
         if not etag:  # Ceph tells none where an object was written in parts
@@ -128,6 +129,18 @@ def _put(store: Any, key: str, data: bytes | Iterable[bytes]) -> Mapping[str, An
     import obstore
 
     return obstore.put(store, key, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+
+def _made_elsewhere(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield pieces that a thread of their own makes.
+
+    obstore asks for them on a thread that drives its runtime, where another of its
+    blocking calls would panic: pieces are often made of what is read remotely.
+    """
+    waiting = iter(pieces)
+    with ThreadPoolExecutor(1, "wsistore-pieces") as thread:
+        while (piece := thread.submit(next, waiting, None).result()) is not None:
+            yield bytes(piece)
 
 
 def _head(store: Any, key: str) -> Mapping[str, Any]:
