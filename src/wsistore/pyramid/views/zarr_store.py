@@ -199,6 +199,9 @@ def as_zarr(
     xarray wants one size for each dimension in a group, so open one level with it:
     ``xarray.open_zarr(as_zarr(slide, levels=[0]))``; or see `wsistore.as_xarray`.
 
+    Each tile of a remote slide is one request. Zarr-python asks for 10 at a time; at 30 ms
+    each, ``zarr.config.set({"async.concurrency": 64})`` read 256 tiles in a third of the time.
+
     Parameters
     ----------
     slide : Slide, str or os.PathLike
