@@ -411,7 +411,9 @@ def test_icechunk_notices_a_slide_that_changed(aperio, place, tmp_path):
 
     def group():
         storage = icechunk.local_filesystem_storage(str(tmp_path / "repo"))
-        access = {f"file://{path.parent}/": None}
+        # Without a credential of its own before icechunk 2.
+        local = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
+        access = {f"file://{path.parent}/": local}
         repo = icechunk.Repository.open(storage, authorize_virtual_chunk_access=access)
         return zarr.open_group(repo.readonly_session("main").store, mode="r")
 
