@@ -8,6 +8,7 @@ import typer
 
 from wsistore.cli.boundary import Debug, ExitCode, Json, guarded, print_json
 from wsistore.durable.outcome import counted
+from wsistore.sources import redact
 
 if TYPE_CHECKING:
     from wsistore.pyramid.validation import Finding
@@ -32,7 +33,7 @@ def verify(
     if as_json:
         print_json(_verify_record(report))
     else:
-        _print_verified(store, report, against)
+        _print_verified(redact(store), report, None if against is None else redact(against))
     return ExitCode(report.exit_code)
 
 
@@ -96,16 +97,16 @@ def validate(
     else:
         _print_findings(tuple(findings))
         if not errors:
-            typer.echo(f"{store}: valid NGFF, {len(findings)} warnings")
+            typer.echo(f"{redact(store)}: valid NGFF, {len(findings)} warnings")
         else:
-            typer.echo(f"{store}: not valid NGFF, {errors} errors", err=True)
+            typer.echo(f"{redact(store)}: not valid NGFF, {errors} errors", err=True)
     return ExitCode.FAILED if errors else ExitCode.DONE
 
 
 def _validate_record(store: str, findings: list[Finding]) -> dict[str, Any]:
     """Return findings as ``--json`` prints them; keys are only ever added."""
     return {
-        "store": store,
+        "store": redact(store),
         "ok": all(found.severity != "error" for found in findings),
         "findings": [
             {
