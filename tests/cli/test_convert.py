@@ -23,7 +23,7 @@ EVENT_KEYS = {
         "event", "source", "level", "key", "bytes_in", "bytes_out", "tiles", "missing", "damaged",
     },
     "slide_finished": {
-        "event", "source", "store", "skipped", "bytes_out", "missing", "damaged",
+        "event", "source", "store", "skipped", "bytes_out", "missing", "damaged", "notes",
     },
     "slide_failed": {"event", "source", "store", "code", "detail"},
 }  # fmt: skip

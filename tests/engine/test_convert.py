@@ -11,10 +11,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import wsistore
+from wsistore.cli.app import app
 from wsistore.engine import ConvertReport
-from wsistore.errors import DependencyError, UsageError, WsistoreError
+from wsistore.errors import DamagedTileError, DependencyError, UsageError, WsistoreError
 from wsistore.pyramid.events import ShardDone, SlideFailed, SlideFinished
 from wsistore.testing import write_slide
 
@@ -82,6 +84,22 @@ def test_events_tell_every_byte(folder):
     (finished,) = [event for event in heard if isinstance(event, SlideFinished)]
     on_disk = sum(path.stat().st_size for path in (folder / "a.ome.zarr").glob("[01]/c/*/*/*"))
     assert finished.bytes_out == sum(event.bytes_out for event in shards) == on_disk
+
+
+def test_a_thumbnail_that_is_left_out_is_told(tmp_path, monkeypatch):
+    path = write_slide(tmp_path / "s.svs", size=(200, 150), tile=64).path
+
+    def broken(self, name):
+        raise DamagedTileError("a strip does not decode")
+
+    monkeypatch.setattr(type(wsistore.open_slide(path).associated), "__getitem__", broken)
+    note = "thumbnail left out, it can't be read (WSI402)"
+    events = []
+    report = wsistore.convert(path, tmp_path / "s.ome.zarr", on_event=events.append)
+    assert report.outcomes[0].detail.endswith(f" bytes, {note}")
+    assert [event.notes for event in events if isinstance(event, SlideFinished)] == [(note,)]
+    done = CliRunner().invoke(app, ["convert", str(path), str(tmp_path / "t.ome.zarr")])
+    assert note in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("options", [{}, {"codec": "blosc"}], ids=["copy", "blosc"])

@@ -169,7 +169,7 @@ class TerminalVoice(Voice):
         for count, word in ((event.missing, "missing"), (event.damaged, "damaged")):
             if count:
                 told.append(f"{counted(count, f'{word} tile')} left out")
-        self._say(f"{event.source} -> {store}: {', '.join(told)}")
+        self._say(f"{event.source} -> {store}: {', '.join((*told, *event.notes))}")
 
     def _failed(self, event: SlideFailed) -> None:
         self._drop(event.source)

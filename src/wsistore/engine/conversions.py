@@ -216,7 +216,7 @@ def _detail(job: SlideJob, result: SlideResult) -> str:
         parts.append(f"{counted(result.missing, 'missing tile')} left out")
     if result.damaged:
         parts.append(f"{counted(result.damaged, 'damaged tile')} left out")
-    return ", ".join(parts)
+    return ", ".join((*parts, *result.notes))
 
 
 def _pixel_size(mpp: float | Sequence[float] | None) -> float | tuple[float, float] | None:

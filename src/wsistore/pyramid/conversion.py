@@ -100,6 +100,8 @@ class SlideResult:
         Tiles that were left out.
     kept : int
         Shards kept from an earlier run.
+    notes : tuple of str
+        What else was left out: associated images that can't be read.
     """
 
     status: Literal["done", "skipped"]
@@ -107,6 +109,7 @@ class SlideResult:
     missing: int = 0
     damaged: int = 0
     kept: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def plan_slide(job: SlideJob) -> ConversionPlan:
@@ -362,6 +365,7 @@ class _Writing:
             sum(receipt.missing for receipt in receipts),
             sum(len(receipt.damaged) for receipt in receipts),
             self._kept,
+            tuple(notes),
         )
         self._tell(
             SlideFinished(
@@ -371,6 +375,7 @@ class _Writing:
                 result.size,
                 result.missing,
                 result.damaged,
+                result.notes,
             )
         )
         return result

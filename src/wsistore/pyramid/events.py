@@ -102,6 +102,8 @@ class SlideFinished:
         Bytes of all shards.
     missing, damaged : int
         Tiles left out.
+    notes : tuple of str
+        What else was left out: associated images that can't be read.
     """
 
     source: str
@@ -110,6 +112,7 @@ class SlideFinished:
     bytes_out: int
     missing: int
     damaged: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
