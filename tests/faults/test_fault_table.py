@@ -1,0 +1,334 @@
+"""The fault table: what each deed on a remote slide makes of each thing a server can do wrong.
+
+Every cell ends in time, with the result of the local run, byte for byte, or with an error
+of wsistore. `WSISTORE_FAULT_TABLE` names a file to which the table is added, as Markdown.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import wsistore
+from wsistore.errors import WsistoreError
+from wsistore.sources import configure_storage, open_place
+from wsistore.testing import faults, write_slide
+from wsistore.testing.faults import Fault, Request
+from wsistore.testing.server import FaultServer
+from wsistore.tiles.batch import read_tiles
+from wsistore.tissue import make_segmenter, segment_slide
+
+DEADLINE_S = 1.5
+"""Of one read or write, its repeats included."""
+LONGEST_S = 10 * DEADLINE_S
+"""Of a cell: some reads follow each other, and others are done beside it on a busy machine."""
+SPEC = wsistore.TileSpec(64, 64, "20x")
+
+READING: dict[str, Fault] = {
+    "500": faults.Status(500),
+    "503": faults.Status(503),
+    "429": faults.Status(429),
+    "403": faults.Status(403),
+    "404": faults.Status(404),
+    "412 (replaced)": faults.Status(412),
+    "cut body": faults.Cut(),
+    "stalled body": faults.Stall(),
+    "reset": faults.Reset(),
+    "reset in the body": faults.Reset(100),
+    "range ignored": faults.IgnoreRange(),
+    "other range, told": faults.WrongRange(7),
+    "other range, lying": faults.WrongRange(7, lying=True),
+    "short body": faults.ShortBody(),
+    "cut body without length": faults.NoLength(100),
+    "wrong bytes": faults.Garbage(),
+    "wrong total size": faults.WrongSize(5),
+    "other ETag": faults.ChangedETag(),
+    "no ETag": faults.NoETag(),
+    "slow start": faults.SlowStart(0.05),
+}
+MENDED = {"500", "503", "429", "cut body", "stalled body", "reset", "reset in the body"}
+"""What passes when it strikes one request: repeating gives the right result."""
+
+WRITING: dict[str, Fault] = {
+    "PUT 500": faults.Status(500),
+    "PUT 503": faults.Status(503),
+    "PUT 403": faults.Status(403),
+    "upload reset": faults.ResetUpload(100),
+    "answer lost": faults.Reset(),
+    "answer stalled": faults.Stall(0),
+    "slow answer": faults.SlowStart(0.05),
+}
+
+WHEN: dict[str, Callable[[Fault, int], Iterable[Fault | None]]] = {
+    "first": lambda fault, _: [fault],
+    "middle": lambda fault, count: [*[None] * (count // 2), fault],
+    "last": lambda fault, count: [*[None] * (count - 1), fault],
+    "from the middle on": lambda fault, count: itertools.chain(
+        [None] * (count // 2), itertools.repeat(fault)
+    ),
+    "always": lambda fault, _: itertools.repeat(fault),
+}
+"""Which requests are struck, by how many an untroubled deed makes."""
+ONCE = ("first", "middle", "last")
+
+
+class Cell(NamedTuple):
+    """What became of a deed."""
+
+    deed: str
+    fault: str
+    when: str
+    told: str  # "right...", "WRONG...", a code, or an error that is none of wsistore's
+    requests: int
+    seconds: float
+
+    @property
+    def ends_well(self) -> bool:
+        return self.told.startswith(("right", "WSI")) and self.seconds < LONGEST_S
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_time() -> Iterator[None]:
+    configure_storage({"deadline_s": DEADLINE_S, "timeout_s": 0.5, "retries": 4})
+    yield
+    configure_storage({})
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a slide whose bytes take more than one request."""
+    path = tmp_path_factory.mktemp("served") / "s.svs"
+    path = write_slide(path, size=(700, 500), tile=64, levels=(1, 4), quality=90).path
+    assert Path(path).stat().st_size > 2 * 65536
+    return Path(path)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def read(url: str, _: Path) -> Any:
+    with wsistore.open_slide(url) as slide:
+        plan = wsistore.plan_tiles(slide, SPEC)
+        pixels = np.asarray(read_tiles(plan.requests(slide), plan.size, plan.resolution))
+        return [pixels.tobytes(), slide.read_region((3, 5), 1, (100, 90)).tobytes()]
+
+
+def plan(url: str, _: Path) -> Any:
+    with wsistore.open_slide(url) as slide:
+        mask = segment_slide(slide, make_segmenter("otsu"))
+        found = wsistore.plan_tiles(slide, SPEC, mask)
+        return [mask.pixels.tobytes(), found.x.tobytes(), found.y.tobytes()]
+
+
+def convert(url: str, place: Path) -> Any:
+    wsistore.convert(url, place / "s.zarr", shard=256).raise_for_failures()
+    return tree(place / "s.zarr")
+
+
+def embed(url: str, place: Path) -> Any:
+    with wsistore.open_slide(url) as slide:
+        planned = wsistore.plan_tiles(slide, SPEC)
+    store = place / "f.zarr"
+    report = wsistore.embed(
+        planned, "colour-stats", store, unit_tiles=32, batch_size=16, on_bad_tile="raise"
+    )
+    report.raise_for_failures()
+    found = wsistore.open_features(store, planned.slide.name)
+    return [found[name].to_numpy().tobytes() for name in sorted(found.variables)]
+
+
+DEEDS: dict[str, Callable[[str, Path], Any]] = {
+    "read": read,
+    "plan": plan,
+    "convert": convert,
+    "embed": embed,
+}
+
+
+def judge(right: Any, do: Callable[[], Any]) -> str:
+    try:
+        return compare(do(), right)
+    except WsistoreError as error:
+        return error.code
+    except Exception as error:  # noqa: BLE001 (a cell of the table, that fails the test)
+        return f"{type(error).__name__}: {error}"[:100]
+
+
+def compare(found: Any, right: Any) -> str:
+    """Return "right" for equal results, or for a store that tells which picture it lacks."""
+    if found == right:
+        return "right"
+    if isinstance(found, dict) and b"left out, it can't be read (WSI" in found["zarr.json"]:
+        tiles = {key for key in right if key.startswith(("0/", "1/"))}
+        if all(found.get(key) == right[key] for key in tiles):
+            return "right, thumbnail noted as left out"
+    return "WRONG"
+
+
+def struck(
+    deed: str, fault: str, when: str, slide: Path, place: Path, plain: tuple[Any, int]
+) -> Cell:
+    """Do one deed on the slide, served with a fault."""
+    place.mkdir()
+    right, count = plain
+    with FaultServer(slide.parent) as server:
+        server.play(WHEN[when](READING[fault], count))
+        began = time.monotonic()
+        told = judge(right, lambda: DEEDS[deed](f"{server.url}/{slide.name}", place))
+        took = time.monotonic() - began
+        return Cell(deed, fault, when, told, len(server.requests), took)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_reading_faults_give_the_right_result_or_an_error(
+    deed: str, slide: Path, tmp_path: Path
+) -> None:
+    right = DEEDS[deed](str(slide), tmp_path)
+    with FaultServer(slide.parent) as server:
+        (tmp_path / "plain").mkdir()
+        assert DEEDS[deed](f"{server.url}/{slide.name}", tmp_path / "plain") == right
+        count = len(server.requests)
+        assert count > 3  # so that there are some to strike after the slide is open
+    todo = list(itertools.product(READING, WHEN))
+    with ThreadPoolExecutor(6) as pool:
+        cells = list(
+            pool.map(
+                lambda told: struck(
+                    deed, *told[1], slide, tmp_path / f"cell-{told[0]}", (right, count)
+                ),
+                enumerate(todo),
+            )
+        )
+    show(cells)
+    assert [cell for cell in cells if not cell.ends_well] == []
+    once = [cell for cell in cells if cell.when in ONCE]
+    assert [cell for cell in once if cell.fault in MENDED and cell.told != "right"] == []
+    always = {cell.fault: cell.told for cell in cells if cell.when == "always"}
+    assert always["403"] == "WSI202"
+    assert always["404"] == "WSI201"
+    assert always["503"] == "WSI205"
+    assert always["slow start"] == "right"
+
+
+def upload(source: str, url: str) -> None:
+    wsistore.convert(source, f"{url}/s", shard=256).raise_for_failures()
+
+
+def embed_there(source: str, url: str) -> None:
+    with wsistore.open_slide(source) as slide:
+        planned = wsistore.plan_tiles(slide, SPEC)
+    report = wsistore.embed(
+        planned, "colour-stats", f"{url}/s", unit_tiles=32, batch_size=16, workers=2
+    )
+    report.raise_for_failures()
+
+
+UPLOADS = {"convert to a bucket": upload, "embed to a bucket": embed_there}
+
+
+def is_of_cell(request: Request, number: int) -> bool:
+    return f"cell-{number}x" in request.path
+
+
+class Striking:
+    """Chooses faults by the cell whose URL a request has; counts requests of each.
+
+    One server stands before the storage for all cells, whose address is one for a process.
+    """
+
+    def __init__(self) -> None:
+        self.scripts: dict[int, Iterator[Fault | None]] = {}
+        self.counts: dict[int, int] = {}
+
+    def __call__(self, request: Request) -> Fault | None:
+        found = re.search(r"cell-(\d+)x", request.path)
+        if found is None:
+            return None
+        number = int(found[1])
+        self.counts[number] = self.counts.get(number, 0) + 1
+        if request.method not in ("PUT", "POST"):
+            return None
+        return next(self.scripts.get(number, iter(())), None)
+
+
+def objects(url: str, server: str) -> dict[str, bytes | None]:
+    place = open_place(url, endpoint=server)
+    return {info.key: place.get(info.key) for info in place.list_tree()}
+
+
+@pytest.mark.parametrize("deed", UPLOADS)
+def test_writing_faults_give_a_whole_store_or_none(
+    deed: str, slide: Path, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do = UPLOADS[deed]
+    striking = Striking()
+    with FaultServer.before(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.play(striking)
+        do(str(slide), f"{bucket}/cell-0x")
+        right = objects(f"{bucket}/cell-0x", s3_server)
+        puts = sum(r.method == "PUT" and is_of_cell(r, 0) for r in proxy.requests)
+
+        def cell(told: tuple[int, tuple[str, str]]) -> Cell:
+            number, (fault, when) = told
+            url = f"{bucket}/cell-{number}x"
+            striking.scripts[number] = iter(WHEN[when](WRITING[fault], puts))
+            began = time.monotonic()
+
+            def whole() -> dict[str, bytes | None]:
+                do(str(slide), url)
+                return objects(url, s3_server)
+
+            outcome = judge(right, whole)
+            took = time.monotonic() - began
+            requests = striking.counts[number]
+            if outcome.startswith("WSI"):
+                outcome += "" if deed.startswith("embed") else rooted(url)
+                striking.scripts.pop(number)
+                again = judge(right, whole)
+                outcome += ", resumed" if again == "right" else f" BUT AGAIN {again}"
+            return Cell(deed, fault, when, outcome, requests, took)
+
+        def rooted(url: str) -> str:
+            return " BUT A ROOT" if "s/zarr.json" in objects(url, s3_server) else ""
+
+        with ThreadPoolExecutor(6) as pool:
+            cells = list(pool.map(cell, enumerate(itertools.product(WRITING, WHEN), 1)))
+    show(cells)
+    assert [cell for cell in cells if not cell.ends_well or "BUT" in cell.told] == []
+    always = {cell.fault: cell.told for cell in cells if cell.when == "always"}
+    assert always["PUT 503"] == "WSI505, resumed"
+    assert always["slow answer"] == "right"
+    once = [cell for cell in cells if cell.when in ONCE and cell.fault != "PUT 403"]
+    assert [cell for cell in once if cell.told != "right"] == []
+
+
+def show(cells: list[Cell]) -> None:
+    """Add a table to the file that is named, if one is."""
+    path = os.environ.get("WSISTORE_FAULT_TABLE")
+    if not path:
+        return
+    lines = [
+        f"\n### {cells[0].deed}\n",
+        "| fault | " + " | ".join(WHEN) + " |",
+        "|---" * (1 + len(WHEN)) + "|",
+    ]
+    for fault, row in itertools.groupby(cells, key=lambda cell: cell.fault):
+        told = (f"{c.told}, {c.requests} req, {c.seconds:.1f} s" for c in row)
+        lines.append(f"| {fault} | " + " | ".join(told) + " |")
+    with Path(path).open("a") as file:
+        file.write("\n".join(lines) + "\n")
