@@ -68,6 +68,8 @@ WRITING: dict[str, Fault] = {
     "slow answer": faults.SlowStart(0.05),
 }
 
+LOST = ("answer lost", "no answer")
+
 WHEN: dict[str, Callable[[Fault, int], Iterable[Fault | None]]] = {
     "first": lambda fault, _: [fault],
     "middle": lambda fault, count: [*[None] * (count // 2), fault],
@@ -203,7 +205,9 @@ def test_reading_faults_give_the_right_result_or_an_error(
         assert DEEDS[deed](f"{server.url}/{slide.name}", tmp_path / "plain") == right
         count = len(server.requests)
         assert count > 3  # so that there are some to strike after the slide is open
-    todo = list(itertools.product(READING, WHEN))
+    # All deeds open a slide alike, so the first request is struck once for the quick ones.
+    whens = [when for when in WHEN if when != "first" or deed in ("read", "plan")]
+    todo = list(itertools.product(READING, whens))
     with ThreadPoolExecutor(6) as pool:
         cells = list(
             pool.map(
@@ -293,6 +297,11 @@ def test_writing_faults_give_a_whole_store_or_none(
         right = look(f"{bucket}/cell-0x")
         puts = sum(r.method == "PUT" and is_of_cell(r, 0) for r in proxy.requests)
 
+        # The commonest and the strangest: each needs some fifty requests.
+        kinds = WRITING if deed.startswith("convert") else ("PUT 503", "PUT 403", *LOST)
+        whens = WHEN if deed.startswith("convert") else ("middle", "last", "always")
+        todo = list(itertools.product(kinds, whens))
+
         def cell(told: tuple[int, tuple[str, str]]) -> Cell:
             number, (fault, when) = told
             url = f"{bucket}/cell-{number}x"
@@ -315,12 +324,12 @@ def test_writing_faults_give_a_whole_store_or_none(
             return Cell(deed, fault, when, outcome, requests, took)
 
         with ThreadPoolExecutor(6) as pool:
-            cells = list(pool.map(cell, enumerate(itertools.product(WRITING, WHEN), 1)))
+            cells = list(pool.map(cell, enumerate(todo, 1)))
     show(cells)
     assert [cell for cell in cells if not cell.ends_well or "BUT" in cell.told] == []
     always = {cell.fault: cell.told for cell in cells if cell.when == "always"}
     assert always["PUT 503"] == "WSI505, resumed"
-    assert always["slow answer"] == "right"
+    assert always.get("slow answer", "right") == "right"
     passing = ("PUT 500", "PUT 503")
     once = [cell for cell in cells if cell.when in ONCE and cell.fault in passing]
     assert [cell for cell in once if cell.told != "right"] == []
@@ -331,10 +340,11 @@ def show(cells: list[Cell]) -> None:
     path = os.environ.get("WSISTORE_FAULT_TABLE")
     if not path:
         return
+    whens = list(dict.fromkeys(cell.when for cell in cells))
     lines = [
         f"\n### {cells[0].deed}\n",
-        "| fault | " + " | ".join(WHEN) + " |",
-        "|---" * (1 + len(WHEN)) + "|",
+        "| fault | " + " | ".join(whens) + " |",
+        "|---" * (1 + len(whens)) + "|",
     ]
     for fault, row in itertools.groupby(cells, key=lambda cell: cell.fault):
         told = (f"{c.told}, {c.requests} req, {c.seconds:.1f} s" for c in row)
