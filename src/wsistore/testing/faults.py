@@ -121,6 +121,17 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Redirect:
+    """Sent elsewhere (307), where the same is to be asked."""
+
+    url: str
+
+    def change(self, answer: Answer) -> Answer:
+        """Return what is sent in place of an answer."""
+        return Answer(307, {"Location": self.url}, delay_s=answer.delay_s)
+
+
+@dataclass(frozen=True)
 class Cut:
     """The connection is closed within the body; after half of it by default."""
 
@@ -315,7 +326,7 @@ class Script:
         return self.faults(request) if callable(self.faults) else next(self._rest, None)
 
 
-UNASKED = (Status, ResetUpload)
+UNASKED = (Status, Redirect, ResetUpload)
 """Faults for which a proxy does not ask the server behind it."""
 
 _TURNED = bytes(255 - value for value in range(256))
