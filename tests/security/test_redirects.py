@@ -55,3 +55,26 @@ def test_a_circle_of_redirects_ends(servers: tuple[FaultServer, FaultServer]) ->
     with pytest.raises(SourceUnavailableError):
         open_source(f"{asked.url}/bucket/s.svs", **QUICK)
     assert len(asked.requests) < 20
+
+
+PASSED_ON = "obstore's client offers no rule for redirects, and drops Authorization alone"
+
+
+@pytest.mark.xfail(reason=PASSED_ON)
+def test_session_tokens_are_not_passed_on(servers: tuple[FaultServer, FaultServer]) -> None:
+    # Of no use without the secret key, which never leaves.
+    asked, other = servers
+    keys = {**KEYS, "session_token": "canary-session"}
+    open_source("s3://bucket/s.svs", endpoint=asked.url, **keys, **QUICK)
+    assert other.requests
+    assert "canary" not in str(other.requests)
+
+
+@pytest.mark.xfail(reason=PASSED_ON)
+def test_signatures_of_urls_are_not_told_as_referer(
+    servers: tuple[FaultServer, FaultServer],
+) -> None:
+    asked, other = servers
+    open_source(f"{asked.url}/bucket/s.svs?signature=canary", **QUICK)
+    assert other.requests
+    assert "canary" not in str(other.requests)
