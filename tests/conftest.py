@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,11 +58,19 @@ def aperio(slide_factory: Callable[..., SyntheticSlide]) -> Callable[..., Synthe
 
 
 _BUCKETS = itertools.count()
+_REAL_S3 = os.environ.get("WSISTORE_TEST_S3", "").rstrip("/")
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """Endpoint of an S3 server on a free loopback port, that lives as long as the session."""
+    """Endpoint of an S3 server: moto on a free loopback port, as long as the session lives.
+
+    `WSISTORE_TEST_S3` names another, such as Ceph's, which then has to be there; the keys
+    for it are ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` of the environment.
+    """
+    if _REAL_S3:
+        yield _REAL_S3
+        return
     moto = pytest.importorskip("moto.server", reason="the extra 'test' brings moto")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -75,15 +85,18 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of a new, empty bucket, ``s3://...``; the environment says how to reach it."""
     import boto3
 
+    keys = {"AWS_ACCESS_KEY_ID": "canary-key-id", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
+    name = f"bucket-{next(_BUCKETS)}"
+    if _REAL_S3:  # Which knows only its own keys, and keeps the buckets of earlier runs.
+        keys = {}
+        name = f"{name}-{uuid.uuid4().hex[:12]}"
     for key, value in {
         "AWS_ENDPOINT_URL": s3_server,
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "canary-key-id",
-        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        **keys,
     }.items():
         monkeypatch.setenv(key, value)
-    name = f"bucket-{next(_BUCKETS)}"
     client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
     client.create_bucket(Bucket=name)
     client.close()

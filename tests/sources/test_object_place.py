@@ -100,3 +100,32 @@ def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(bucket: str) -
     for look in (lambda place: place.list_names(), lambda place: list(place.list_tree())):
         with pytest.raises(SourceNotFoundError, match="no-such-bucket"):
             look(open_place("s3://no-such-bucket/a"))
+
+
+def test_a_server_that_compares_with_unquoted_etags_replaces(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+    from obstore.exceptions import PreconditionError
+
+    put = obstore.put
+    conditions: list[str] = []
+
+    def put_as_ceph(store, key, data, *, mode=None, **more):
+        if isinstance(mode, dict):
+            conditions.append(mode["e_tag"])
+            if mode["e_tag"].startswith('"'):
+                raise PreconditionError("412")
+            mode = {"e_tag": f'"{mode["e_tag"]}"'}
+        return put(store, key, data, mode=mode, **more)
+
+    place = open_place(bucket)
+    first = place.put("k", b"1")
+    assert first is not None
+    monkeypatch.setattr(obstore, "put", put_as_ceph)
+    assert place.replace("k", b"2", first)
+    assert place.get("k") == b"2"
+    assert conditions == [first, first.strip('"')]
+    assert not place.replace("k", b"3", first)  # somebody has written since
+    assert place.get("k") == b"2"
+    assert conditions[2:] == [first]
