@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from wsistore.errors import SourceNotFoundError, StoreWriteError, UsageError
-from wsistore.sources import ObjectInfo, open_place
+from wsistore.errors import (
+    SourceChangedError,
+    SourceError,
+    SourceNotFoundError,
+    StoreWriteError,
+    UsageError,
+)
+from wsistore.sources import ObjectInfo, open_folder, open_place, open_source
+from wsistore.testing.faults import Status
+from wsistore.testing.server import FaultServer
 
 
 def test_what_is_put_is_read_back(bucket: str) -> None:
@@ -129,3 +145,107 @@ def test_a_server_that_compares_with_unquoted_etags_replaces(
     assert not place.replace("k", b"3", first)  # somebody has written since
     assert place.get("k") == b"2"
     assert conditions[2:] == [first]
+
+
+def _unfinished_uploads(bucket: str) -> list[Any]:
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1"
+    )
+    try:
+        found = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
+    finally:
+        client.close()
+    return list(found.get("Uploads", []))
+
+
+def test_no_parts_stay_where_the_pieces_fail(bucket: str) -> None:
+    seen = []
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(4):
+            yield b"x" * 12_000_000
+        seen.extend(_unfinished_uploads(bucket))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        open_place(bucket).put("big", pieces())
+    assert len(seen) == 1  # it was under way, and in parts
+    assert _unfinished_uploads(bucket) == []
+
+
+def test_a_server_refuses_ranges_of_another_state(bucket: str, monkeypatch: Any) -> None:
+    from wsistore.sources.objects import ObjectSource
+
+    place = open_place(bucket)
+    place.put("k", b"1" * 200_000)
+    source = place.source("k")
+    elsewhere = pickle.loads(pickle.dumps(source))
+    place.put("k", b"2" * 200_000)
+    # The server alone is to notice it here: nothing compares what it says.
+    monkeypatch.setattr(ObjectSource, "_compare", lambda *_: None)
+    for one in (source, elsewhere):
+        with pytest.raises(SourceChangedError, match="not the object that was opened"):
+            one.read(100_000, 5)
+
+
+@pytest.mark.parametrize("deed", ["put", "parts", "create", "replace", "delete"])
+def test_writing_to_a_server_that_fails_ends_in_time(deed: str, tmp_path: Path) -> None:
+    with FaultServer(tmp_path) as server:
+        server.play(itertools.repeat(Status(503)))
+        place = open_place(
+            "s3://b/a",
+            endpoint=server.url,
+            access_key_id="id",
+            secret_access_key="canary",
+            region="us-east-1",
+            deadline_s=0.6,
+            timeout_s=0.3,
+        )
+        deeds = {
+            "put": lambda: place.put("k", b"1"),
+            "parts": lambda: place.put("k", iter([b"1" * 6_000_000] * 2)),
+            "create": lambda: place.create("k", b"1"),
+            "replace": lambda: place.replace("k", b"1", '"1"'),
+            "delete": lambda: place.delete(["k"]),
+        }
+        began = time.monotonic()
+        with pytest.raises(StoreWriteError, match="s3://b/a/k"):
+            deeds[deed]()
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("deed", ["create", "replace"])
+def test_storage_without_conditional_writing_is_told(deed: str) -> None:
+    place = open_place("http://127.0.0.1:1/a")
+    with pytest.raises(StoreWriteError, match="can't write on conditions") as caught:
+        place.create("k", b"1") if deed == "create" else place.replace("k", b"1", '"1"')
+    assert caught.value.__context__ is None
+    assert "\n" not in str(caught.value)
+
+
+def test_http_has_no_listings() -> None:
+    place = open_place("http://user:canary@127.0.0.1:1/a?sig=canary")
+    for look in (lambda: place.list_names("b"), lambda: list(place.list_tree())):
+        with pytest.raises(SourceError, match="HTTP has no listings") as caught:
+            look()
+        assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("gs://b/k", {"anonymous": True}),
+        ("az://c/k", {"account_name": "a", "anonymous": True}),
+        ("https://h.example/k", {}),
+    ],
+)
+def test_storage_of_all_kinds_is_set_up_without_asking_it(
+    url: str, options: dict[str, Any]
+) -> None:
+    folder = open_folder(url, **options)
+    assert folder.name == url
+    assert pickle.loads(pickle.dumps(folder)).name == url
+    with pytest.raises(UsageError, match="a folder, not an object"):
+        open_source(f"{url}/", **options)

@@ -168,4 +168,5 @@ def library_errors() -> tuple[type[Exception], ...]:
     """Return what obstore raises."""
     from obstore.exceptions import BaseError
 
-    return BaseError, OSError, ValueError
+    # A store that can't do something at all says so in Python's own words.
+    return BaseError, OSError, ValueError, NotImplementedError

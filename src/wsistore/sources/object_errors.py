@@ -38,6 +38,7 @@ CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
         "can't be read in ranges",
         "Its server gives whole files only: download it.",
     ),
+    "NotImplementedError": (SourceError, "can't be asked for that", ""),
     "PermissionDeniedError": (SourceAccessError, "may not be read", _RIGHTS),
     "PreconditionError": (SourceChangedError, "is not the object that was opened", ""),
     "UnauthenticatedError": (SourceAccessError, "may not be read without signing in", _RIGHTS),

@@ -65,6 +65,7 @@ class ObjectFolder(ObjectPlace):
         import obstore
 
         prefix = check_prefix(prefix)
+        self._check_listing(prefix)
         found = self._bucket.call(
             f"{self.name}/{prefix}", obstore.list_with_delimiter, prefix or None
         )
@@ -108,10 +109,19 @@ class ObjectFolder(ObjectPlace):
     def list_tree(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield all objects below a prefix; see `ObjectPlace.list_tree`."""
         prefix = check_prefix(prefix)
+        self._check_listing(prefix)
         name = f"{self.name}/{prefix}"
         found = self._bucket.call(name, _list_all, prefix or None)
         for entry in sorted(found, key=operator.itemgetter("path")):
             yield ObjectInfo(entry["path"], entry["size"], entry.get("e_tag"))
+
+    def _check_listing(self, prefix: str) -> None:
+        """Refuse what plain HTTP has no request for; obstore takes a 404 for an empty folder."""
+        if type(self._bucket.store).__name__ == "HTTPStore":
+            raise SourceError(
+                f"{self.name}/{prefix} can't be listed: HTTP has no listings",
+                hint="Name the objects one by one, or use the URL of its bucket (s3://...).",
+            )
 
     def _write(self, key: str, function: Callable[..., Result], *args: Any) -> Result:
         return self._bucket.write(f"{self.name}/{key}", function, *args)
