@@ -72,11 +72,13 @@ def test_a_range_outside_is_told_before_anything_is_asked_for(objects, monkeypat
 
 
 def test_the_first_failure_is_raised_and_the_rest_dropped(objects, monkeypatch):
-    release, begun = threading.Event(), []
+    fail, dropped, release = threading.Event(), threading.Event(), threading.Event()
+    begun = []
 
     def fetch(self, start, stop):
         begun.append(start)
         if start == 0:
+            assert fail.wait(20)
             raise errors.SourceUnavailableError(f"{self.name} is away")
         assert release.wait(20)
         return memoryview(DATA)[start:stop]
@@ -85,10 +87,14 @@ def test_the_first_failure_is_raised_and_the_rest_dropped(objects, monkeypatch):
     a = objects[0]
     more = [(a, [FAR], [1]) for _ in range(4 * REQUESTS_AT_ONCE)]
     future = submit_many([(a, [0], [1]), *more])
+    future.add_done_callback(lambda _: dropped.set())  # after the one that drops the rest
+    fail.set()
     with pytest.raises(errors.SourceUnavailableError, match="away"):
         future.result(20)
+    assert dropped.wait(20)
     release.set()
-    assert len(begun) < len(more)
+    fetch_many([(a, [2 * FAR], [1])])  # begins after all that were not dropped
+    assert begun.count(FAR) < len(more)
     with pytest.raises(errors.SourceUnavailableError):
         fetch_many([(a, [0], [1])])
 
