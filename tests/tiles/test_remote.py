@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -14,9 +15,17 @@ import numpy as np
 import pytest
 
 import wsistore
-from wsistore.errors import SourceChangedError, SourceError, SourceUnavailableError, WsistoreError
+from wsistore.errors import (
+    SourceAccessError,
+    SourceChangedError,
+    SourceError,
+    SourceUnavailableError,
+    WsistoreError,
+)
 from wsistore.sources import open_place
 from wsistore.sources.configuring import VARIABLE
+from wsistore.testing.faults import Status
+from wsistore.testing.server import FaultServer
 from wsistore.tiles import SlideCache, TileIndex, TileLoader, TileSampler, iter_tiles, read_tiles
 
 SIDE = 64
@@ -312,3 +321,13 @@ def test_an_outage_is_never_painted_over(remote, monkeypatch):
     monkeypatch.setenv(VARIABLE, '{"": {"deadline_s": 0.2}}')
     with pytest.raises(SourceUnavailableError, match=r"1\.svs"):
         read_tiles([(f"{remote}/1.svs", 0, 0)], SIDE, 0, cache=SlideCache(), on_bad_tile="fill")
+
+
+def test_what_may_not_be_read_any_more_is_never_painted_over(folder):
+    cache = SlideCache()
+    with FaultServer(folder) as server:
+        url = f"{server.url}/1.svs"
+        cache.get(url)
+        server.play(itertools.repeat(Status(403)))
+        with pytest.raises(SourceAccessError, match=r"1\.svs"):
+            read_tiles([(url, 200, 200)], SIDE, 0, cache=cache, on_bad_tile="fill")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from wsistore.codecs import check_crc32c, decode
 from wsistore.errors import (
     MissingTileError,
+    SourceAccessError,
     SourceChangedError,
     SourceUnavailableError,
     TileError,
@@ -275,7 +276,8 @@ class Policy:
         if isinstance(error, MissingTileError):
             return self.on_bad_tile != "raise"
         # An outage is no property of the slide: what is painted then would stay wrong.
-        outage = isinstance(error, SourceUnavailableError | SourceChangedError)
+        # So with keys that expire midway.
+        outage = isinstance(error, SourceUnavailableError | SourceChangedError | SourceAccessError)
         return self.on_bad_tile == "fill" and not outage
 
 
