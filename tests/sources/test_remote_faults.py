@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import itertools
+import os
 import pickle
 import re
 import threading
@@ -15,6 +17,8 @@ import pytest
 from wsistore import errors
 from wsistore.sources import open_source
 from wsistore.sources.bucket import request_counts
+from wsistore.testing.faults import NoETag
+from wsistore.testing.server import FaultServer
 
 DATA = np.random.default_rng(0).bytes(1 << 20)
 QUICK = {"deadline_s": 1.0, "timeout_s": 0.4}
@@ -215,3 +219,16 @@ def test_an_index_cache_that_can_not_be_written_is_told(server, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(errors.UsageError, match="index cache"):
         open_source(server.url, index_cache=tmp_path / "file")
+
+
+def test_without_etags_the_time_of_change_tells(tmp_path):
+    path = tmp_path / "s.svs"
+    path.write_bytes(DATA)
+    os.utime(path, (1e9, 1e9))
+    with FaultServer(tmp_path) as server:
+        server.play(itertools.repeat(NoETag()))
+        source = open_source(f"{server.url}/s.svs")
+        assert source.read(300_000, 5) == DATA[300_000:300_005]
+        os.utime(path, (2e9, 2e9))
+        with pytest.raises(errors.SourceChangedError):
+            source.read(600_000, 5)

@@ -219,7 +219,10 @@ class ObjectSource(Source):
     def _compare(self, found: Mapping[str, Any]) -> None:
         etag = found.get("e_tag")
         # Not every server sends an ETag, nor with every answer.
-        changed = self._etag is not None and etag is not None and etag != self._etag
+        if self._etag is not None and etag is not None:
+            changed = etag != self._etag
+        else:
+            changed = self._etag is None and str(found.get("last_modified", "")) != self._stamp
         if changed or found["size"] != self.size:
             raise SourceChangedError(
                 f"{self.name} is not the object that was opened (size {self.size} -> "
