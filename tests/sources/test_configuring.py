@@ -157,3 +157,20 @@ def test_the_command_line_takes_options_before_the_command(monkeypatch, capsys):
             main()
         assert ended.value.code == code
     assert options_for("s3://b", {}) == {"region": "eu"}
+
+
+def test_options_of_the_client_go_to_the_client():
+    _, found = for_obstore("s3://b", {"allow_http": True, "user_agent": "me", "region": "eu"})
+    assert found["client_options"]["allow_http"] is True
+    assert found["client_options"]["user_agent"] == "me"
+    assert "allow_http" not in found
+    assert open_place("s3://b", allow_http=True, region="eu").name == "s3://b"
+
+
+def test_an_endpoint_that_is_plain_http_is_meant(monkeypatch):
+    monkeypatch.delenv("AWS_ALLOW_HTTP", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert for_obstore("s3://b", {})[1]["client_options"]["allow_http"] is True
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://h")
+    assert "allow_http" not in for_obstore("s3://b", {})[1]["client_options"]
+    assert "allow_http" not in for_obstore("gs://b", {})[1]["client_options"]

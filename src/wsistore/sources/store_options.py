@@ -68,8 +68,10 @@ def for_obstore(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, An
         found = {**_of_profile(found.pop("profile", None), found), **found}
     if "anonymous" in found:
         found["skip_signature"] = found.pop("anonymous")
-    client = {**_of_environment(url), **client}
-    endpoint = str(found.get("endpoint", found.get("endpoint_url", "")))
+    # Among the others obstore meets them with a panic.
+    told = {key: found.pop(key) for key in _CLIENT_KEYS if key in found}
+    client = {**_of_environment(url), **told, **client}
+    endpoint = str(found.get("endpoint", found.get("endpoint_url", _endpoint_of_environment(url))))
     url, client = _for_http(url, client)
     if endpoint.startswith("http://"):
         client.setdefault("allow_http", True)
@@ -95,6 +97,12 @@ def _of_environment(url: str) -> dict[str, Any]:
         for key, value in found.items()
         if value is not None
     }
+
+
+def _endpoint_of_environment(url: str) -> str:
+    if not _is_s3(url):
+        return ""
+    return os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
 
 
 def _retrying(retries: int, repeats_end_s: float) -> dict[str, Any]:
