@@ -57,7 +57,7 @@ def test_options_reach_the_plan(slide: Path, tmp_path: Path) -> None:
     code, out, _ = run(
         slide, path, "--size", "100,50", "--stride", "80,40", "--unit", "um", "--target-mpp", 1,
         "--edge", "shift", "--mask", "none", "--filter", "std", "--filter", "entropy",
-        "--mpp", 0.25, "--hexagonal", "--overlay", tmp_path / "o.png",
+        "--mpp", 0.25, "--hexagonal", "--overlay", tmp_path / "new" / "o.png",
     )  # fmt: skip
     assert code == 0
     plan = read_plan(path)
@@ -66,7 +66,7 @@ def test_options_reach_the_plan(slide: Path, tmp_path: Path) -> None:
     assert (plan.spec.edge, plan.spec.layout, plan.spec.unit) == ("shift", "hexagonal", "um")
     assert set(plan.extras) == {"std", "entropy"}
     assert plan.slide.mpp_origin == "argument"
-    assert (tmp_path / "o.png").exists()
+    assert (tmp_path / "new" / "o.png").exists()
     assert plan.plan_id in out.replace("\n", "")
 
 

@@ -204,11 +204,13 @@ def _mask(slide: Slide, told: str) -> TissueMask | None:
 
 def _draw(slide: Slide, plan: TilePlan, path: str) -> None:
     from wsistore.export import OVERLAY_SIDE, draw_grid, save_picture
+    from wsistore.export.folders import made_folder
     from wsistore.sources.copies import uploaded
 
     mpp = None if slide.mpp is None else slide.mpp.mean
     picture = draw_grid(slide.thumbnail(OVERLAY_SIDE), plan.boxes, slide.size, mpp=mpp)
     with uploaded(path) as place:
+        made_folder(place.parent)
         save_picture(place, picture)
 
 
