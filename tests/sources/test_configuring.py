@@ -10,7 +10,13 @@ from datetime import timedelta
 import pytest
 
 from wsistore.errors import UsageError
-from wsistore.sources import configure_storage, open_place, parse_storage_options
+from wsistore.sources import (
+    configure_storage,
+    objects,
+    open_place,
+    open_source,
+    parse_storage_options,
+)
 from wsistore.sources.configuring import VARIABLE, options_for
 from wsistore.sources.store_options import for_obstore
 
@@ -174,3 +180,16 @@ def test_an_endpoint_that_is_plain_http_is_meant(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://h")
     assert "allow_http" not in for_obstore("s3://b", {})[1]["client_options"]
     assert "allow_http" not in for_obstore("gs://b", {})[1]["client_options"]
+
+
+def test_a_prefix_with_a_slash_holds_for_the_objects_right_below_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(objects.Bucket, "at", lambda url, options: seen.append(options))
+    monkeypatch.setattr(objects, "ObjectSource", lambda bucket, key, index_cache: None)
+    configure_storage({"region": "eu"}, "s3://b/slides/")
+    open_source("s3://b/slides/a.svs")
+    assert seen == [{"region": "eu"}]
+    assert options_for("s3://b/slides", {}) == {"region": "eu"}
+    assert options_for("s3://b/slides2/a.svs", {}) == {}
+    configure_storage({"region": "us"}, "s3://")
+    assert options_for("s3://c/a.svs", {}) == {"region": "us"}

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from wsistore.errors import SourceError, UsageError, WsistoreError
-from wsistore.sources.configuring import options_for
 from wsistore.sources.names import redact
 from wsistore.sources.object_errors import from_object_error, secrets_of, write_failure
 from wsistore.sources.store_options import for_obstore
@@ -84,7 +83,7 @@ class Bucket:
 
     @classmethod
     def at(cls, url: str, options: Mapping[str, Any]) -> Bucket:
-        """Return the store at a URL.
+        """Return the store at a URL; options are those of `options_for`.
 
         Raises
         ------
@@ -100,7 +99,6 @@ class Bucket:
             if options:
                 raise UsageError(f"with store=... there are no other options, got {[*options]}")
             return bucket
-        options = options_for(url, options)
         name = redact(url)
         reached, told = for_obstore(url, options)
         secrets = secrets_of(url, {**options, **told})

@@ -101,25 +101,18 @@ def options_for(url: str, called_with: Mapping[str, Any]) -> Options:
     wsistore.errors.SourceError
         If the file is there and can't be read.
     """
+    if "store" in called_with:  # it is made already
+        return dict(called_with)
     found: Options = {}
+    cache = os.environ.get(CACHE_VARIABLE)
+    if cache:
+        found["index_cache"] = cache
     for layer in (_of_file(), _configured()):
         for prefix in sorted(layer, key=len):
             if _begins(url, prefix):
                 found.update(layer[prefix] if prefix else _for_any(url, layer[prefix]))
     found.update(called_with)
     return found
-
-
-def index_cache_of(url: str, called_with: Mapping[str, Any]) -> str | None:
-    """Return the folder of the index cache: of the call, else of the options or environment.
-
-    Raises
-    ------
-    wsistore.errors.UsageError, wsistore.errors.SourceError
-        As `options_for`.
-    """
-    told = options_for(url, called_with).get("index_cache") or os.environ.get(CACHE_VARIABLE)
-    return None if told is None else os.fspath(told)
 
 
 def _for_any(url: str, options: Options) -> Options:
@@ -131,9 +124,8 @@ def _for_any(url: str, options: Options) -> Options:
 
 def _begins(url: str, prefix: str) -> bool:
     """Whether a prefix ends with a whole part of the URL: ``s3://a`` begins no ``s3://ab``."""
-    if not url.startswith(prefix):
-        return False
-    return not prefix or prefix.endswith("/") or url[len(prefix) : len(prefix) + 1] in ("", "/")
+    bare = prefix.rstrip("/")
+    return not bare or (url.startswith(bare) and url[len(bare) : len(bare) + 1] in ("", "/"))
 
 
 def _configured() -> dict[str, Options]:

@@ -10,6 +10,7 @@ from typing import Any
 from wsistore.errors import SourceError, SourceNotFoundError
 from wsistore.sources import io_threads
 from wsistore.sources.bucket import COUNTER, Bucket, Result
+from wsistore.sources.configuring import options_for
 from wsistore.sources.keys import check_key, check_prefix
 from wsistore.sources.model import ObjectInfo, ObjectPlace
 from wsistore.sources.objects import ObjectSource
@@ -132,7 +133,7 @@ class ObjectFolder(ObjectPlace):
 
 def open_objects(url: str, options: Mapping[str, Any]) -> ObjectFolder:
     """Return the objects below a URL; see `open_source` for the options."""
-    return ObjectFolder(Bucket.at(url, options))
+    return ObjectFolder(Bucket.at(url, options_for(url, options)))
 
 
 def _put(store: Any, key: str, data: bytes | Iterable[bytes]) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from wsistore.errors import (
 from wsistore.sources import io_threads, mapping
 from wsistore.sources.block_cache import BLOCK_BYTES, CACHE
 from wsistore.sources.bucket import COUNTER, Bucket
-from wsistore.sources.configuring import index_cache_of
+from wsistore.sources.configuring import options_for
 from wsistore.sources.disk_blocks import DiskBlocks
 from wsistore.sources.keys import check_key
 from wsistore.sources.model import Source
@@ -245,8 +245,9 @@ def open_object(url: str, options: Mapping[str, Any]) -> ObjectSource:
     if not last:
         raise UsageError(f"{redact(url)} names a folder, not an object")
     root = urlunsplit((parts.scheme, parts.netloc, folder, parts.query, ""))
-    bucket, cache = Bucket.at(root, options), index_cache_of(url, options)
-    return ObjectSource(bucket, check_key(unquote(last)), index_cache=cache)
+    options = options_for(url, options)
+    cache = options.get("index_cache")
+    return ObjectSource(Bucket.at(root, options), check_key(unquote(last)), index_cache=cache)
 
 
 def _get_range(
