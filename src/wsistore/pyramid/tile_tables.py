@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.codecs import append_crc32c, encode
-from wsistore.errors import CorruptSlideError, SourceNotFoundError, SourceRangeError, UsageError
+from wsistore.errors import CorruptSlideError, SourceNotFoundError, UsageError
 from wsistore.pyramid.arrays import ArrayLayout
 from wsistore.pyramid.layout import decode_shard_index, shard_index_bytes
+from wsistore.pyramid.memory import MemorySource
 from wsistore.slides.model import TileRefs, TileTable
 from wsistore.sources import Folder, LocalFolder, Source
 
@@ -206,39 +207,8 @@ def _keep(kept: dict[int, _Value], key: int, value: _Value, most: int) -> None:
             kept.pop(old, None)
 
 
-class BytesSource(Source):
-    """Bytes in memory as a source.
-
-    Parameters
-    ----------
-    data : bytes
-        What it holds.
-    name : str
-        For messages.
-    """
-
-    def __init__(self, data: bytes, name: str) -> None:
-        self.name = name
-        self.size = len(data)
-        self._data = data
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Read a range; see `Source.read`."""
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise SourceRangeError(
-                f"{self.name} has {self.size} bytes; {count} from offset {offset} are not inside"
-            )
-        return self._data[offset : offset + count]
-
-    def read_many(self, offsets: Sequence[int], counts: Sequence[int]) -> list[memoryview]:
-        """Read several ranges; see `Source.read_many`."""
-        return [
-            memoryview(self.read(offset, count))
-            for offset, count in zip(offsets, counts, strict=True)
-        ]
-
-    def close(self) -> None:
-        """Nothing is to be given back."""
+class BytesSource(MemorySource):
+    """What stands for an object that is absent: nothing, or a chunk of the fill value."""
 
 
 _PACKERS: Mapping[str, Callable[[bytes], bytes]] = {

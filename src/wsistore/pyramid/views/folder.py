@@ -12,10 +12,10 @@ from wsistore.errors import SourceNotFoundError, UsageError
 from wsistore.pyramid import ngff
 from wsistore.pyramid.documents import IMAGE_NAME
 from wsistore.pyramid.layout import group_document, to_json
+from wsistore.pyramid.memory import MemorySource
 from wsistore.pyramid.privacy import kept_properties
 from wsistore.pyramid.tilecodec import stored_codec
 from wsistore.pyramid.views.levels import EncodedPixels, LevelView, MovedTiles
-from wsistore.pyramid.views.memory import MemorySource
 from wsistore.pyramid.views.model import ViewFolder
 from wsistore.pyramid.views.sharing import shared_slide
 from wsistore.slides import Slide

@@ -17,11 +17,11 @@ from wsistore.errors import (
     UnsupportedSlideError,
 )
 from wsistore.pyramid.arrays import ArrayLayout
+from wsistore.pyramid.memory import MemorySource, check_inside
 from wsistore.pyramid.reader import OmeZarr
 from wsistore.pyramid.tile_tables import ZarrTileTable
 from wsistore.pyramid.views.allowing import Allowed
 from wsistore.pyramid.views.kerchunk import MAX_BYTES, Entries, Range, decode
-from wsistore.pyramid.views.memory import MemorySource, check_inside
 from wsistore.pyramid.views.model import ViewFolder
 from wsistore.slides import Slide, open_slide
 from wsistore.slides.model import Format, TileRefs

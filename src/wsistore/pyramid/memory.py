@@ -1,4 +1,4 @@
-"""Objects of a view, once they are made, as sources."""
+"""Bytes that are at hand, as sources."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from wsistore.sources import Source
 
 class MemorySource(Source):
     """Bytes in memory as a source.
-
-    Not `wsistore.pyramid.tile_tables.BytesSource`, which stands for an object that is absent.
 
     Parameters
     ----------
