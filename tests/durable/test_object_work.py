@@ -208,6 +208,34 @@ def test_who_finishes_second_with_another_store_is_an_error(place):
     assert place.objects["s.zarr/zarr.json"] == b"of another"
 
 
+class Fleeting(Memory):
+    """Where settings, refused because they are there, are gone when they are looked at."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def create(self, key: str, data: bytes) -> bool:
+        if key.endswith("settings.json") and key in self.objects and self.times:
+            self.times -= 1
+            del self.objects[key]
+            return False
+        return super().create(key, data)
+
+
+def test_settings_that_another_run_takes_along_are_made_again():
+    place = Fleeting(times=1)
+    assert make(place)
+    assert not place.times
+    assert sorted(place.objects) == ["s.zarr/a/0", "s.zarr/a/1", "s.zarr/zarr.json"]
+
+
+def test_settings_that_never_stay_are_an_error():
+    place = Fleeting(times=99)
+    with pytest.raises(StoreWriteError, match="came and went 10 times"):
+        make(place)
+
+
 def test_who_lost_the_name_is_told_before_the_end(place):
     with ObjectWork(place, "s.zarr", SETTINGS) as work:
         work.append("a/0", {"key": "a/0"})

@@ -43,6 +43,8 @@ from wsistore.errors import (
 
 _AT_ONCE = 8
 """Receipts under way."""
+_CLAIMS = 10
+"""Times that settings may come and go under a run that wants to make them."""
 _WATCH_S = 10.0
 """Seconds after which a run looks anew whether the name is still its own."""
 _RECEIPT = re.compile(rb'\{"crc32":"([0-9a-f]{8})","entry":(\{.*\})\}')
@@ -276,15 +278,18 @@ class ObjectWork(Work):
     def _claim(self) -> None:
         """Make the settings unless they are there; raise if they are another's."""
         key = f"{self._partial}/settings.json"
-        if self._place.create(key, self._settings_bytes):
-            return
-        data = self._place.get(key)
-        if data is None:
-            raise StoreWriteError(
-                f"{self._place.name}/{key} came and went while {self.root} was begun",
-                hint="Another run has come to its end: run it again.",
-            )
-        self._compare(data)
+        for _ in range(_CLAIMS):
+            if self._place.create(key, self._settings_bytes):
+                return
+            data = self._place.get(key)
+            if data is not None:
+                self._compare(data)
+                return
+            # Between the two calls another run came to its end: the name is free again.
+        raise StoreWriteError(
+            f"{self._place.name}/{key} came and went {_CLAIMS} times while {self.root} was made",
+            hint="Other runs write the same store, again and again: let one end, and run it again.",
+        )
 
     def _compare(self, data: bytes) -> None:
         hint = (
