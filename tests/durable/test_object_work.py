@@ -216,9 +216,9 @@ class Fleeting(Memory):
         self.times = times
 
     def create(self, key: str, data: bytes) -> bool:
-        if key.endswith("settings.json") and key in self.objects and self.times:
+        if key.endswith("settings.json") and self.times:
             self.times -= 1
-            del self.objects[key]
+            self.objects.pop(key, None)
             return False
         return super().create(key, data)
 
