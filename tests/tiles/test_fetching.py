@@ -10,7 +10,7 @@ from wsistore.codecs import BlockFormat
 from wsistore.errors import CorruptSlideError, SourceError, UsageError
 from wsistore.geometry import Resolution, Size
 from wsistore.slides.model import TileRefs, TileTable
-from wsistore.sources import Source
+from wsistore.sources import Source, io_threads
 from wsistore.tiles.engine import Use, Work
 from wsistore.tiles.fetching import FetchQueue
 from wsistore.tiles.model import NormalRequest
@@ -214,6 +214,23 @@ def test_missing_tiles_ask_for_nothing():
         got = decode(reader, batch, queue.begin_now(reader, batch))
     assert got == {(0, 0): table.block(0, 0), (0, 1): b""}
     assert table.memory.asked == [(0, COUNT)]
+
+
+def test_requests_run_in_the_threads_that_all_remote_readers_share():
+    table, threads = Table(40, 1, pause=100_000), set()
+    read = table.memory.read_many
+
+    def noting(offsets, counts):
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        return read(offsets, counts)
+
+    table.memory.read_many = noting
+    reader = Reader(a=table)
+    wanted = requests(*((50 * number, 0) for number in range(8)))
+    with FetchQueue() as queue, queue.begin(reader, wanted) as batch:
+        decode(reader, wanted, batch)
+    shared = io_threads.submit(threading.current_thread).result()
+    assert threads == {shared.name.rpartition("_")[0]}
 
 
 def test_errors_are_those_of_the_tiles_that_they_befell():

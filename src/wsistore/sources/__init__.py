@@ -1,8 +1,8 @@
 """Ranged bytes from a file or an object, each answer checked for its length.
 
 Public calls: `open_source`, `open_folder`, `open_place`, `configure_storage`,
-`parse_storage_options`, `fetch_many`, `submit_many`, `request_counts`, `is_url`, `redact`,
-`Source`, `Folder`, `ObjectPlace`.
+`parse_storage_options`, `request_counts`, `is_url`, `redact`, `Source`, `Folder`,
+`ObjectPlace`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from wsistore.sources.bucket import RequestCounts, request_counts
 from wsistore.sources.configuring import configure_storage, parse_storage_options
 from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
-from wsistore.sources.many import fetch_many, submit_many
 from wsistore.sources.model import Folder, ObjectInfo, ObjectPlace, Source
 from wsistore.sources.names import is_url, redact
 from wsistore.sources.opening import open_folder, open_place, open_source
@@ -25,7 +24,6 @@ __all__ = [
     "RequestCounts",
     "Source",
     "configure_storage",
-    "fetch_many",
     "is_url",
     "open_folder",
     "open_place",
@@ -33,5 +31,4 @@ __all__ = [
     "parse_storage_options",
     "redact",
     "request_counts",
-    "submit_many",
 ]

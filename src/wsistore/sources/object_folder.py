@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from wsistore.errors import SourceError, SourceNotFoundError
@@ -59,7 +60,7 @@ class ObjectFolder(ObjectPlace):
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return all bytes of several objects; see `Folder.get_many`."""
-        return [future.result() for future in [io_threads.submit(self.get, key) for key in keys]]
+        return io_threads.run_all([partial(self.get, key) for key in keys])
 
     def list_names(self, prefix: str = "") -> list[str]:
         """Return the names directly under a prefix, sorted; folders end with ``/``."""

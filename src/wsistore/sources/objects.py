@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -114,40 +115,12 @@ class ObjectSource(Source):
         Neighbours at most 256 KiB apart are fetched together, for a request costs more
         than bytes do; requests run side by side. The views of one request share a buffer.
         """
-        planned = self.plan(offsets, counts)
-        views = [EMPTY] * len(planned.offsets)
-        if len(planned.requests) < 2:
-            for request in planned.requests:
-                self.serve(planned, request, views)
-            return views
-        futures = [io_threads.submit(self.serve, planned, r, views) for r in planned.requests]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-        return views
-
-    def plan(
-        self,
-        offsets: Sequence[int] | NDArray[np.integer],
-        counts: Sequence[int] | NDArray[np.integer],
-    ) -> Plan:
-        """Return the requests that `read_many` makes for these ranges, without making them.
-
-        Raises
-        ------
-        wsistore.errors.SourceError
-            If a range is not wholly inside, or the source is closed.
-        """
         if self._closed:
             raise mapping.closed(self.name)
-        return plan(offsets, counts, name=self.name, size=self.size, limits=LIMITS)
-
-    def serve(self, planned: Plan, request: Request, views: list[memoryview]) -> None:
-        """Make one request of a plan and put its ranges into `views`."""
-        share(planned, request, self._fetch(request.start, request.stop), views)
+        planned = plan(offsets, counts, name=self.name, size=self.size, limits=LIMITS)
+        views = [EMPTY] * len(planned.offsets)
+        io_threads.run_all([partial(self._serve, planned, r, views) for r in planned.requests])
+        return views
 
     def check(self) -> None:
         """Raise if the object is no longer the one that was opened.
@@ -207,6 +180,10 @@ class ObjectSource(Source):
             if block is not None:
                 CACHE.put(self._number, number, block)
         return block
+
+    def _serve(self, planned: Plan, request: Request, views: list[memoryview]) -> None:
+        """Make one request of a plan and put its ranges into `views`."""
+        share(planned, request, self._fetch(request.start, request.stop), views)
 
     def _fetch(self, start: int, stop: int) -> memoryview:
         data, found = self._bucket.call(self.name, _get_range, self._key, (start, stop), self._etag)

@@ -5,25 +5,25 @@ they will be decoded; each is planned (`remote_plan`), and its groups are let th
 order while the bytes in flight, or waiting to be decoded, stay within the budget. Decoding
 takes groups as they come in, and gives their bytes back.
 
-Requests run in the threads of one pool per process; the client underneath
-(`wsistore.sources`) holds the connections. The pool is left behind in a forked child, where
-a remote read is refused with a clear error: start workers by spawning.
+Requests run in the threads in which the process waits for remote storage
+(`wsistore.sources.io_threads`). They are left behind in a forked child, where a remote read
+is refused with a clear error: start workers by spawning.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from wsistore.errors import SourceError, UsageError, WsistoreError
 from wsistore.sources import Source
+from wsistore.sources.io_threads import submit
 from wsistore.sources.ranges import Request
 from wsistore.tiles.engine import Cell, Unit, Work, fetch_blocks, split_units
 from wsistore.tiles.model import NormalRequest
@@ -39,8 +39,6 @@ from wsistore.tiles.remote_plan import (
 )
 from wsistore.tiles.views import View
 
-REQUESTS_AT_ONCE = 128
-"""Requests in flight in a process: 4000 a second at 30 ms each."""
 PLANNERS = 4
 """Batches of a queue that are planned at the same time."""
 
@@ -166,7 +164,7 @@ class FetchQueue:
         return batch
 
     def _find(self, reader: Reader, requests: Sequence[NormalRequest]) -> Wanted:
-        return find_wanted(reader, requests, _submit, self.limits, self._seen)
+        return find_wanted(reader, requests, submit, self.limits, self._seen)
 
     def _planned(self, batch: BatchFetch, planning: Future[Wanted]) -> None:
         batch.planned(planning)
@@ -264,7 +262,7 @@ class BatchFetch:
     def start(self, flight: _Flight) -> None:
         """Send the requests of a group."""
         for request, tiles in flight.group.requests:
-            future = _submit(self._get, flight.group.source, request)
+            future = submit(self._get, flight.group.source, request)
             future.add_done_callback(partial(self._landed, flight, tiles, request.start))
 
     def _get(self, source: Source, request: Request) -> memoryview:
@@ -426,25 +424,3 @@ class BatchFetch:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
-
-
-def _submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Run what waits for the network in the process's pool."""
-    global _pool  # noqa: PLW0603 (one per process bounds the requests in flight)
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="wsistore-fetch")
-        pool = _pool
-    return pool.submit(function, *arguments)
-
-
-def _forget_after_fork() -> None:
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
