@@ -21,7 +21,8 @@ SLIDE ?= $(firstword $(wildcard ../shared/data/CMU-1-Small-Region.svs) $(DEMO_DI
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
-# Stamps: an environment is made anew for another Python, and filled anew when pyproject.toml changes.
+# Stamps: an environment is made anew for another Python, and filled anew when these change.
+BUILD := pyproject.toml setup.py $(wildcard src/jpegcore/*)
 MADE := $(VENV)/.made-with-python-$(PYTHON_VERSION)
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-$(EXTRA)
@@ -41,17 +42,17 @@ $(MADE):
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(BASE): pyproject.toml | $(MADE)
+$(BASE): $(BUILD) | $(MADE)
 	@echo "== installing wsistore"
 	@$(PIP) install --editable .
 	@touch $@
 
-$(TEST): pyproject.toml | $(MADE)
+$(TEST): $(BUILD) | $(MADE)
 	@echo "== installing wsistore[$(EXTRA)]"
 	@$(PIP) install --editable '.[$(EXTRA)]'
 	@touch $@ $(BASE)
 
-$(LINT): pyproject.toml | $(MADE)
+$(LINT): $(BUILD) | $(MADE)
 	@echo "== installing wsistore[lint]"
 	@$(PIP) install --editable '.[lint]'
 	@touch $@ $(BASE)

@@ -1,6 +1,7 @@
 """One encoded tile to pixels: strict, bounded, colour from the container.
 
-Public calls: `decode`, `scales`, `register`, `decoder_for`, `names`; `JpegCompleter`,
+Public calls: `decode`, `decode_regions`, `scales`, `register`, `decoder_for`, `names`;
+`JpegCompleter`,
 `complete_jpeg`, `read_jpeg_header`, `read_jpeg2000_header`; `encode`; `crc32c`,
 `check_crc32c`, `append_crc32c`; `BlockFormat` and `Decoder` are the contract.
 """
@@ -13,13 +14,14 @@ from wsistore.codecs.checksum import (
     check_crc32c,
     crc32c,
     crc32c_suffix,
+    is_crc32c,
 )
-from wsistore.codecs.decoding import decode
+from wsistore.codecs.decoding import decode, decode_regions
 from wsistore.codecs.encoding import encode, encoders
 from wsistore.codecs.jpeg2000_header import Jpeg2000Header, read_jpeg2000_header
 from wsistore.codecs.jpeg_header import JpegHeader, read_jpeg_header
 from wsistore.codecs.jpeg_stream import JpegCompleter, complete_jpeg
-from wsistore.codecs.model import BlockFormat, Decoder
+from wsistore.codecs.model import BlockFormat, Decoder, RegionJob
 from wsistore.codecs.registry import decoder_for, names, register, scales
 
 __all__ = [
@@ -29,15 +31,18 @@ __all__ = [
     "Jpeg2000Header",
     "JpegCompleter",
     "JpegHeader",
+    "RegionJob",
     "append_crc32c",
     "check_crc32c",
     "complete_jpeg",
     "crc32c",
     "crc32c_suffix",
     "decode",
+    "decode_regions",
     "decoder_for",
     "encode",
     "encoders",
+    "is_crc32c",
     "names",
     "read_jpeg2000_header",
     "read_jpeg_header",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.codecs.jpeg_stream import too_long
-from wsistore.codecs.model import BlockFormat, Integrity
+from wsistore.codecs.model import BlockFormat, Integrity, ManyDecoder, RegionJob
 from wsistore.codecs.registry import decoder_for, scales
 from wsistore.errors import MissingTileError, UsageError
 from wsistore.geometry import Box, as_box, ceil_div
@@ -85,6 +87,46 @@ def decode(
         _check_out(out, shape)
     decoder.decode_into(block, block_format, target, box, scale, integrity)
     return target
+
+
+def decode_regions(
+    jobs: Sequence[RegionJob],
+    block_format: BlockFormat,
+    out: NDArray[np.uint8],
+    row_bytes: int,
+    integrity: Integrity,
+) -> list[int]:
+    """Decode regions of many tiles to RGB in one call, the GIL released once.
+
+    Parameters
+    ----------
+    jobs : sequence of RegionJob
+        What to decode, and where to; regions lie inside the tile.
+    block_format : BlockFormat
+        What the container says about all of the tiles.
+    out : ndarray of uint8
+        Where the pixels go; C-contiguous. What a job that was not done left there is
+        undefined.
+    row_bytes : int
+        Distance between rows of px in `out`, in bytes.
+    integrity : {"strict", "fast"}
+        As in `decode`.
+
+    Returns
+    -------
+    list of int
+        Indexes of the jobs that were **not** done, ascending: these tiles are missing,
+        damaged, or not for this way. Give them to `decode`, which says what is wrong.
+
+    Raises
+    ------
+    ValueError
+        If a region is not inside its tile, or does not fit the output.
+    """
+    decoder = decoder_for(block_format.codec)
+    if isinstance(decoder, ManyDecoder):
+        return decoder.decode_regions(jobs, block_format, out, row_bytes, integrity)
+    return list(range(len(jobs)))
 
 
 def _checked_region(region: Box, tile: Box) -> Box:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
 from wsistore.codecs.failures import LIBRARY_ERRORS, damaged
+from wsistore.codecs.jpeg_regions import decode_region, decode_regions
 from wsistore.codecs.jpeg_stream import completer_for, cut_height
-from wsistore.codecs.model import BlockFormat, Integrity
+from wsistore.codecs.model import BlockFormat, Integrity, RegionJob
 from wsistore.codecs.pixels import crop, is_whole
 from wsistore.codecs.scratch import scratch
 from wsistore.errors import DamagedTileError
@@ -41,6 +43,10 @@ class JpegDecoder:
     ) -> None:
         """Decode a region; see `wsistore.codecs.Decoder`."""
         known = completer_for(block_format).known(block)
+        whole = region.width == block_format.width and region.height == block_format.height
+        if scale == 1 and not whole and decode_region(known, block, region, out, integrity):
+            _finish(out, block_format)
+            return
         rest = memoryview(block)[len(known.source) :]
         prefix = known.prefix
         if integrity == "fast" and region.bottom < block_format.height:
@@ -55,11 +61,26 @@ class JpegDecoder:
             buffer = scratch(shape[0] * shape[1] * 3).reshape(shape)
             _decode(stream, buffer, shape, scale, cut=prefix is not known.prefix)
             out[...] = crop(buffer, region, scale)
-        if block_format.color == "white-is-zero":
-            np.invert(out, out=out)
+        _finish(out, block_format)
+
+    def decode_regions(
+        self,
+        jobs: Sequence[RegionJob],
+        block_format: BlockFormat,
+        out: NDArray[np.uint8],
+        row_bytes: int,
+        integrity: Integrity,
+    ) -> list[int]:
+        """Decode regions of many tiles; see `wsistore.codecs.decode_regions`."""
+        return decode_regions(jobs, block_format, out, row_bytes, integrity)
 
 
 JPEG = JpegDecoder()
+
+
+def _finish(out: NDArray[np.uint8], block_format: BlockFormat) -> None:
+    if block_format.color == "white-is-zero":
+        np.invert(out, out=out)
 
 
 def _decode(

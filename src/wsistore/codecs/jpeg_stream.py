@@ -38,6 +38,7 @@ class KnownHeader(NamedTuple):
     prefix: bytes  # the same, complete and with the colour marked
     info: JpegHeader  # of the prefix
     cuts: dict[int, bytes]  # the prefix with a smaller height, by height in px
+    made: list[object | None]  # of the compiled decoder; see `jpeg_regions.header_of`
 
 
 class JpegCompleter:
@@ -130,7 +131,7 @@ class JpegCompleter:
         prefix = self._head + b"".join(kept)
         if not source.progressive and not any(s.marker == DHT for s in segments(prefix)):
             prefix = self._head + STANDARD_TABLES + b"".join(kept)
-        known = KnownHeader(block[: source.data_at], prefix, header_of(prefix), {})
+        known = KnownHeader(block[: source.data_at], prefix, header_of(prefix), {}, [])
         # Replaced, never changed: other threads may be walking the old one.
         self._known = (known, *self._known[: _HEADERS_KEPT - 1])
         return known

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,24 @@ class BlockFormat:
         return 4 * self.raw_bytes + 65536
 
 
+class RegionJob(NamedTuple):
+    """A region of an encoded tile, and where it goes.
+
+    Parameters
+    ----------
+    block : bytes or memoryview
+        The encoded tile, whole.
+    region : Box
+        Part of it, in tile px.
+    offset : int
+        Where its first px goes, in bytes of the output.
+    """
+
+    block: bytes | memoryview
+    region: Box
+    offset: int
+
+
 class Decoder(Protocol):
     """Turns one encoded tile into pixels; one object per codec, safe in threads.
 
@@ -109,4 +128,20 @@ class Decoder(Protocol):
     @property
     def scales(self) -> tuple[int, ...]:
         """Downsamplings that this decoder does by itself; ``(1,)`` for most."""
+        ...
+
+
+@runtime_checkable
+class ManyDecoder(Protocol):
+    """What a `Decoder` may offer beside: regions of many tiles in one call."""
+
+    def decode_regions(
+        self,
+        jobs: Sequence[RegionJob],
+        block_format: BlockFormat,
+        out: NDArray[np.uint8],
+        row_bytes: int,
+        integrity: Integrity,
+    ) -> list[int]:
+        """Decode what can be decoded so; see `wsistore.codecs.decode_regions`."""
         ...

@@ -1,0 +1,22 @@
+"""The one part that is compiled; all else of the package is in pyproject.toml.
+
+The extension is optional: without a C compiler, or Python's headers, wsistore is installed
+all the same and decodes JPEG with simplejpeg alone, more slowly (`wsistore doctor` says so).
+"""
+
+from setuptools import Extension, setup
+
+JPEGCORE = Extension(
+    "wsistore.codecs._jpegcore",
+    sources=["src/jpegcore/module.c"],
+    depends=[
+        f"src/jpegcore/{name}.h"
+        for name in ("huffman", "header", "entropy", "transform", "colour", "region")
+    ],
+    # What differs between CPUs is chosen when the module is loaded, so no -march here.
+    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-fwrapv", "-Wno-psabi"],
+    py_limited_api=True,
+    optional=True,
+)
+
+setup(ext_modules=[JPEGCORE], options={"bdist_wheel": {"py_limited_api": "cp311"}})

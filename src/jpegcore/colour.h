@@ -1,0 +1,139 @@
+/* Chroma upsampling and YCbCr -> RGB, bit for bit as libjpeg's ("fancy", JFIF coefficients). */
+#ifndef JPEGCORE_COLOUR_H
+#define JPEGCORE_COLOUR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "layout.h"
+#include "transform.h"
+
+/* Twice as many samples in a row, by libjpeg's triangle filter (3 : 1 towards the nearer one).
+ * `sums` are samples (shift 2) or two rows of them added 3 : 1 (shift 4), the one before the
+ * first and the one after the last included. Reads and writes in steps of ROW_STEP sums. */
+static void stretch(const int16_t *sums, int count, int shift, int low, int high, uint8_t *out) {
+    for (int i = 0; i < count; i += ROW_STEP) {
+        Shorts before, here, after;
+        memcpy(&before, sums + i, sizeof before);
+        memcpy(&here, sums + i + 1, sizeof here);
+        memcpy(&after, sums + i + 2, sizeof after);
+        here *= 3;
+        Shorts even = (here + before + (int16_t)low) >> shift;
+        Shorts odd = (here + after + (int16_t)high) >> shift;
+        Shorts both = even | odd << 8; /* a byte each, in memory's order */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+        both = even << 8 | odd;
+#endif
+        memcpy(out + 2 * i, &both, sizeof both);
+    }
+}
+
+/* The samples of a component under the px (x0 ... x1 - 1, y), one for each; in place where the
+ * component is as fine as the image, else made in `room`. */
+static const uint8_t *row_of(
+    const Plane *plane, const Component *component, const Component *finest, int x0, int x1, int y,
+    int16_t *sums, uint8_t *room
+) {
+    int wide = finest->h > component->h, high = finest->v > component->v;
+    int row = high ? y >> 1 : y;
+    const uint8_t *near = plane->at + (ptrdiff_t)(row - plane->y) * plane->stride - plane->x;
+    if (!wide) return near + x0;
+    int from = x0 >> 1, to = ((x1 - 1) >> 1) + 1;
+    int first = from > 0 ? from - 1 : 0, end = to < component->width ? to + 1 : component->width;
+    int16_t *at = sums + (first - (from - 1));
+    if (high) {
+        int other = y & 1 ? row + 1 : row - 1;
+        if (other < 0) other = 0;
+        if (other >= component->height) other = component->height - 1;
+        const uint8_t *far = plane->at + (ptrdiff_t)(other - plane->y) * plane->stride - plane->x;
+        for (int i = first; i < end; i++) at[i - first] = (int16_t)(3 * near[i] + far[i]);
+    } else {
+        for (int i = first; i < end; i++) at[i - first] = near[i];
+    }
+    if (first == from) sums[0] = sums[1]; /* the image's edges are repeated */
+    if (end == to) sums[to - from + 1] = sums[to - from];
+    if (high) stretch(sums, to - from, 4, 8, 7, room);
+    else stretch(sums, to - from, 2, 1, 2, room);
+    return room + (x0 & 1);
+}
+
+INLINE Shorts widened(const uint8_t *samples) {
+    Bytes8 bytes;
+    memcpy(&bytes, samples, 8);
+    return __builtin_convertvector(bytes, Shorts);
+}
+
+INLINE void store_clamped(Shorts levels, uint8_t *out) {
+    Bytes8 bytes = clamped(levels);
+    memcpy(out, &bytes, 8);
+}
+
+/* a * factor / 65536, rounded half up. */
+INLINE Shorts scaled(Shorts a, int16_t factor) {
+#if defined(__SSE2__)
+    __m128i twice = _mm_mulhi_epi16((__m128i)(a + a), _mm_set1_epi16(factor));
+    return (Shorts)_mm_srai_epi16(_mm_add_epi16(twice, _mm_set1_epi16(1)), 1);
+#else
+    return __builtin_convertvector((wide(a) * factor + (1 << 15)) >> 16, Shorts);
+#endif
+}
+
+/* (a * factor_a + b * factor_b) / 65536, rounded half up. */
+INLINE Shorts weighted(Shorts a, int16_t factor_a, Shorts b, int16_t factor_b) {
+#if defined(__SSE2__)
+    __m128i factors = _mm_set1_epi32((int)((uint32_t)(uint16_t)factor_b << 16 | (uint16_t)factor_a));
+    __m128i half = _mm_set1_epi32(1 << 15);
+    __m128i low = _mm_madd_epi16(_mm_unpacklo_epi16((__m128i)a, (__m128i)b), factors);
+    __m128i high = _mm_madd_epi16(_mm_unpackhi_epi16((__m128i)a, (__m128i)b), factors);
+    low = _mm_srai_epi32(_mm_add_epi32(low, half), 16);
+    high = _mm_srai_epi32(_mm_add_epi32(high, half), 16);
+    return (Shorts)_mm_packs_epi32(low, high);
+#else
+    Lanes sum = wide(a) * factor_a;
+    sum += wide(b) * factor_b;
+    return __builtin_convertvector((sum + (1 << 15)) >> 16, Shorts);
+#endif
+}
+
+/* T.871 (JFIF), in fixed point with 16 bits; whole multiples are taken out of the factors, so
+ * that the rest of each has 16 bits. Rows are read and written in steps of ROW_STEP. */
+static void to_rgb(
+    const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int count, uint8_t *const *out
+) {
+    for (int i = 0; i < count; i += ROW_STEP) {
+        Shorts y = widened(luma + i), cb = widened(blue + i) - 128, cr = widened(red + i) - 128;
+        store_clamped(y + cr + scaled(cr, 91881 - 65536), out[0] + i);
+        store_clamped(y - cr + weighted(cb, -22554, cr, 65536 - 46802), out[1] + i);
+        store_clamped(y + 2 * cb + scaled(cb, 116130 - 131072), out[2] + i);
+    }
+}
+
+#define N 16
+/* Three rows of samples -> px of three bytes. */
+static void interleave(const uint8_t *r, const uint8_t *g, const uint8_t *b, int count, uint8_t *out) {
+    int i = 0;
+    for (; i + 16 <= count; i += 16) {
+        Bytes16 red, green, blue, both, all;
+        memcpy(&red, r + i, 16);
+        memcpy(&green, g + i, 16);
+        memcpy(&blue, b + i, 16);
+        both = PICK(Bytes16, red, green, 0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5);
+        all = PICK(Bytes16, both, blue, 0, 1, N, 3, 4, N + 1, 6, 7, N + 2, 9, 10, N + 3, 12, 13, N + 4, 15);
+        memcpy(out + 3 * i, &all, 16);
+        both = PICK(Bytes16, red, green, 21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26);
+        all = PICK(Bytes16, both, blue, 0, N + 5, 2, 3, N + 6, 5, 6, N + 7, 8, 9, N + 8, 11, 12, N + 9, 14, 15);
+        memcpy(out + 3 * i + 16, &all, 16);
+        both = PICK(Bytes16, red, green, 0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0);
+        all = PICK(Bytes16, both, blue, N + 10, 1, 2, N + 11, 4, 5, N + 12, 7, 8, N + 13, 10, 11, N + 14, 13, 14, N + 15);
+        memcpy(out + 3 * i + 32, &all, 16);
+    }
+    for (; i < count; i++) {
+        out[3 * i] = r[i];
+        out[3 * i + 1] = g[i];
+        out[3 * i + 2] = b[i];
+    }
+}
+#undef N
+
+#endif

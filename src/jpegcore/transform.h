@@ -1,0 +1,174 @@
+/* The inverse DCT, bit for bit as libjpeg's accurate integer one ("islow").
+ *
+ * The algorithm is that of Loeffler, Ligtenberg and Moschytz (ICASSP 1989) with 11
+ * multiplications a line, in fixed point with 13 bits; 2 further bits are kept between the
+ * columns and the rows. A line is a lane of a vector: columns first, as libjpeg does, for the
+ * rounding between them is seen in the result.
+ */
+#ifndef JPEGCORE_TRANSFORM_H
+#define JPEGCORE_TRANSFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "entropy.h"
+
+typedef int32_t Lanes __attribute__((vector_size(32)));
+typedef int16_t Shorts __attribute__((vector_size(16)));
+typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#ifdef __clang__
+#define PICK(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
+#endif
+
+#define wide(shorts) __builtin_convertvector(shorts, Lanes)
+#define FIXED(x) ((int32_t)((x) * 8192 + 0.5))
+#define BITS 13
+#define KEPT 2
+
+/* To 16 bits, saturated. */
+INLINE Shorts narrowed(Lanes lanes) {
+#if defined(__SSE2__)
+    __m128i halves[2];
+    memcpy(halves, &lanes, sizeof lanes);
+    return (Shorts)_mm_packs_epi32(halves[0], halves[1]);
+#else
+    Lanes low = lanes < -32768, high = lanes > 32767;
+    return __builtin_convertvector((lanes & ~(low | high)) | (low & -32768) | (high & 32767), Shorts);
+#endif
+}
+
+/* To bytes, saturated. */
+INLINE Bytes8 clamped(Shorts levels) {
+#if defined(__SSE2__)
+    Bytes8 bytes;
+    __m128i packed = _mm_packus_epi16((__m128i)levels, (__m128i)levels);
+    memcpy(&bytes, &packed, 8);
+    return bytes;
+#else
+    levels &= ~(levels < 0);
+    levels |= levels > 255; /* all bits set: 255 as a byte */
+    return __builtin_convertvector(levels, Bytes8);
+#endif
+}
+
+/* One dimension, for 8 lines at once: `in` -> `out`, `shift` bits go. Where `half_full` is a
+ * constant, the compiler drops what is multiplied with zeros. Some sums have 16 bits: so they
+ * have in libjpeg-turbo's vector code, which shows where damaged data overflow them. */
+INLINE void transform_lines(const Shorts *in, Lanes *out, int shift, int half_full) {
+    const Shorts none = {0};
+    const Shorts in4 = half_full ? none : in[4], in5 = half_full ? none : in[5];
+    const Shorts in6 = half_full ? none : in[6], in7 = half_full ? none : in[7];
+    const int32_t half = 1 << (shift - 1);
+    Lanes even0, even1, even2, even3, odd0, odd1, odd2, odd3, z1, z2, z3, z4, z5;
+
+    even2 = wide(in[2]);
+    even3 = wide(in6);
+    z1 = (even2 + even3) * FIXED(0.541196100);
+    z2 = z1 - even3 * FIXED(1.847759065);
+    z3 = z1 + even2 * FIXED(0.765366865);
+    z4 = (wide(in[0] + in4) << BITS) + half;
+    z5 = (wide(in[0] - in4) << BITS) + half;
+    even0 = z4 + z3;
+    even1 = z5 + z2;
+    even2 = z5 - z2;
+    even3 = z4 - z3;
+
+    odd0 = wide(in7);
+    odd1 = wide(in5);
+    odd2 = wide(in[3]);
+    odd3 = wide(in[1]);
+    z1 = (odd0 + odd3) * -FIXED(0.899976223);
+    z2 = (odd1 + odd2) * -FIXED(2.562915447);
+    z3 = wide(in7 + in[3]);
+    z4 = wide(in5 + in[1]);
+    z5 = (z3 + z4) * FIXED(1.175875602);
+    z3 = z5 - z3 * FIXED(1.961570560);
+    z4 = z5 - z4 * FIXED(0.390180644);
+    odd0 = odd0 * FIXED(0.298631336) + z1 + z3;
+    odd1 = odd1 * FIXED(2.053119869) + z2 + z4;
+    odd2 = odd2 * FIXED(3.072711026) + z2 + z3;
+    odd3 = odd3 * FIXED(1.501321110) + z1 + z4;
+
+    out[0] = (even0 + odd3) >> shift;
+    out[7] = (even0 - odd3) >> shift;
+    out[1] = (even1 + odd2) >> shift;
+    out[6] = (even1 - odd2) >> shift;
+    out[2] = (even2 + odd1) >> shift;
+    out[5] = (even2 - odd1) >> shift;
+    out[3] = (even3 + odd0) >> shift;
+    out[4] = (even3 - odd0) >> shift;
+}
+
+INLINE void transpose(Shorts *rows) {
+    Shorts a[8], b[8];
+    UNROLL(8) for (int k = 0; k < 4; k++) {
+        a[2 * k] = PICK(Shorts, rows[k], rows[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        a[2 * k + 1] = PICK(Shorts, rows[k], rows[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    UNROLL(8) for (int k = 0; k < 4; k++) {
+        b[2 * k] = PICK(Shorts, a[k], a[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        b[2 * k + 1] = PICK(Shorts, a[k], a[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    UNROLL(8) for (int k = 0; k < 4; k++) {
+        rows[2 * k] = PICK(Shorts, b[k], b[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        rows[2 * k + 1] = PICK(Shorts, b[k], b[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+}
+
+/* Levels around 0 to bytes around 128, saturated. */
+INLINE Bytes8 centred(Shorts levels) {
+#if defined(__SSE2__)
+    Bytes8 bytes;
+    __m128i packed = _mm_packs_epi16((__m128i)levels, (__m128i)levels);
+    memcpy(&bytes, &packed, 8);
+    return bytes ^ 128;
+#else
+    Shorts low = levels < -128, high = levels > 127;
+    return __builtin_convertvector(((levels + 128) & ~low) | high, Bytes8);
+#endif
+}
+
+/* 8 x 8 dequantized coefficients, natural order -> samples at `out`. `corner` says that only
+ * the first 4 x 4 differ from 0. */
+INLINE void inverse_dct(const int16_t *block, uint8_t *out, int stride, int corner) {
+    Lanes lines[8];
+    Shorts rows[8];
+    memcpy(rows, block, sizeof rows);
+    transform_lines(rows, lines, BITS - KEPT, corner);
+    UNROLL(8) for (int k = 0; k < 8; k++) rows[k] = narrowed(lines[k]);
+    transpose(rows);
+    transform_lines(rows, lines, BITS + KEPT + 3, corner);
+    UNROLL(8) for (int k = 0; k < 8; k++) rows[k] = narrowed(lines[k]);
+    transpose(rows);
+    UNROLL(8) for (int k = 0; k < 8; k++) {
+        Bytes8 samples = centred(rows[k]);
+        memcpy(out + (ptrdiff_t)k * stride, &samples, 8);
+    }
+}
+
+/* The same where all coefficients but the first are 0. */
+INLINE void flat_block(int32_t dc, uint8_t *out, int stride) {
+    int32_t level = (((dc << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
+    level = level < 0 ? 0 : level > 255 ? 255 : level;
+    for (int k = 0; k < 8; k++) memset(out + (ptrdiff_t)k * stride, level, 8);
+}
+
+#define CORNER 10 /* coefficients in zigzag order that lie within the first 4 x 4 */
+
+/* A block of which the first `known` coefficients may differ from 0. */
+static NOINLINE void transform_block(const int16_t *block, int known, uint8_t *out, int stride) {
+    if (known == 1) flat_block(block[0], out, stride);
+    else if (known <= CORNER) inverse_dct(block, out, stride, 1);
+    else inverse_dct(block, out, stride, 0);
+}
+
+#endif

@@ -1,0 +1,20 @@
+from typing_extensions import Buffer
+
+def prepare(stream_header: bytes, /) -> object | None: ...
+def decode(
+    header: object,
+    block: Buffer,
+    data_at: int,
+    x: int,
+    y: int,
+    out: Buffer,
+    strict: bool,
+    /,
+) -> bool: ...
+def decode_many(
+    jobs: list[tuple[object, Buffer, int, int, int, int, int, int]],
+    out: Buffer,
+    row_bytes: int,
+    strict: bool,
+    /,
+) -> bytes: ...

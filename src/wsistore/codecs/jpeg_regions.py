@@ -1,0 +1,98 @@
+"""Decoding regions of baseline JPEG tiles with the compiled decoder, where there is one.
+
+`wsistore.codecs._jpegcore` is an optional extension: it is built on installing where there is
+a C compiler. It decodes only what is sound and plain, and gives the very pixels of
+libjpeg-turbo; whatever it declines is decoded, or refused with a reason, by `JpegDecoder`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsistore.codecs.jpeg_stream import KnownHeader, completer_for
+from wsistore.codecs.model import BlockFormat, Integrity, RegionJob
+from wsistore.errors import DamagedTileError
+from wsistore.geometry import Box
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SWITCH = "WSISTORE_COMPILED"
+"""Environment variable: ``0`` leaves the compiled decoder unused."""
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    if os.environ.get(SWITCH) == "0":
+        return None, f"switched off ({SWITCH}=0)"
+    try:
+        from wsistore.codecs import _jpegcore
+    except ImportError as error:
+        return None, f"not built: {error}"
+    return _jpegcore, "ok"
+
+
+_core, STATE = _load()
+
+
+def decode_regions(
+    jobs: Sequence[RegionJob],
+    block_format: BlockFormat,
+    out: NDArray[np.uint8],
+    row_bytes: int,
+    integrity: Integrity,
+) -> list[int]:
+    """Decode regions of many tiles; see `wsistore.codecs.decode_regions`."""
+    if _core is None or block_format.color == "white-is-zero":
+        return list(range(len(jobs)))
+    completer = completer_for(block_format)
+    left: list[int] = []
+    chosen: list[int] = []
+    calls: list[tuple[Any, ...]] = []
+    for index, (block, region, offset) in enumerate(jobs):
+        try:
+            known = completer.known(block)
+        except DamagedTileError:
+            left.append(index)
+            continue
+        header = header_of(known)
+        if header is None:
+            left.append(index)
+            continue
+        chosen.append(index)
+        calls.append((header, block, len(known.source), *region, offset))
+    done = _core.decode_many(calls, out, row_bytes, integrity == "strict")
+    if not all(done):
+        left += [index for index, good in zip(chosen, done, strict=True) if not good]
+        left.sort()
+    return left
+
+
+def decode_region(
+    known: KnownHeader,
+    block: bytes | memoryview,
+    region: Box,
+    out: NDArray[np.uint8],
+    integrity: Integrity,
+) -> bool:
+    """Decode a region of one tile, (h, w, 3) uint8; say whether it was done."""
+    header = header_of(known)
+    if header is None or _core is None or out.strides[1:] != (3, 1):
+        return False
+    done: bool = _core.decode(
+        header, block, len(known.source), region.x, region.y, out, integrity == "strict"
+    )
+    return done
+
+
+def header_of(known: KnownHeader) -> object | None:
+    """Return the tables of a header made ready, None where it is not for this decoder."""
+    made = known.made
+    if not made:
+        # Two threads may both make it: the second one is not kept.
+        made.append(None if _core is None else _core.prepare(known.prefix))
+    return made[0]
