@@ -49,8 +49,8 @@ OF_TORCH = ["TileDataset", "TileStream"]
 
 SOURCES = "Folder LocalFolder LocalSource Source is_url open_folder open_source redact"
 DURABLE = """TEMP_SUFFIX FileLock Ledger LedgerScan ObjectWork Objects Outcome Work WorkFolder
-    atomic_write canonical check_settings clear_leftovers exit_code free_bytes plain_etag
-    write_error"""
+    atomic_write canonical check_settings clear_leftovers exit_code free_bytes
+    partial_name plain_etag unfinished_folder unfinished_objects write_error"""
 
 
 def imported_after(statement):

@@ -119,19 +119,21 @@ static NOINLINE int read_block(
     value = *prediction * quant[0];
     peak = MAGNITUDE(value);
     block[0] = (int16_t)value;
-    do {
+    do { /* two at a time: a refill serves both */
         refill(&own);
-        uint32_t entry = ac->whole[own.bits >> (64 - LOOK)], steps = entry >> 8 & 255;
-        last = k;
-        value = (int32_t)entry >> 16;
-        if (UNLIKELY(!(entry & 255))) {
-            steps = read_long_ac(&own, ac, entry, &value);
-            if (!steps) return 0;
-        } else drop(&own, (int)(entry & 255));
-        k += steps;
-        value *= quant[k - 1];
-        peak |= MAGNITUDE(value);
-        block[NATURAL[k - 1]] = (int16_t)value;
+        for (int twice = 0; twice < 2 && k < 64; twice++) {
+            uint32_t entry = ac->whole[own.bits >> (64 - LOOK)], steps = entry >> 8 & 255;
+            last = k;
+            value = (int32_t)entry >> 16;
+            if (UNLIKELY(!(entry & 255))) {
+                steps = read_long_ac(&own, ac, entry, &value);
+                if (!steps) return 0;
+            } else drop(&own, (int)(entry & 255));
+            k += steps;
+            value *= quant[k - 1];
+            peak |= MAGNITUDE(value);
+            block[NATURAL[k - 1]] = (int16_t)value;
+        }
     } while (k < 64);
     *bits = own;
     if (peak >= 2 * LARGEST) return 0;
@@ -145,25 +147,19 @@ typedef struct {
     const Codes *codes; /* for codes that the table does not hold */
 } Turn;
 
-/* Pass over one code that a table does not hold, or that may end its block; 1 where the turn
- * is over, 0 where it goes on, -1 if the data are damaged. */
-static NOINLINE int skip_one(Bits *bits, const Turn *turn, uint32_t *k) {
-    uint32_t code = find_code(turn->codes, (uint32_t)(bits->bits >> 48));
-    if (code == INVALID) return -1;
-    int size = (int)(code & 15);
-    drop(bits, (int)(code >> 8));
-    if (*k == 0) {
-        if (size) *turn->prediction += extended((uint32_t)(bits->bits >> (64 - size)), size);
-        drop(bits, size);
-        *k = 1;
-        return 1;
+/* One code that a table does not hold, or that may end its block, as an entry: all its bits (0-7),
+ * the steps it has reached (8-14), TURN_OVER; 0 if the data are damaged. */
+static NOINLINE uint32_t skip_one(const Turn *turn, uint64_t bits, uint32_t k) {
+    uint32_t code = find_code(turn->codes, (uint32_t)(bits >> 48));
+    if (code == INVALID) return 0;
+    uint32_t size = code & 15, used = (code >> 8) + size;
+    if (k == 0) {
+        if (size) *turn->prediction += extended((uint32_t)(bits << (code >> 8) >> (64 - size)), (int)size);
+        return TURN_OVER | 1u << 8 | used;
     }
-    drop(bits, size);
-    *k += steps_of(code & 255);
-    if (*k < 64) return 0;
-    int sound = *k == 64 || *k > END_OF_BLOCK; /* else a run out of the block */
-    *k = 0;
-    return sound ? 1 : -1;
+    k += steps_of(code & 255);
+    if (k < 64) return k << 8 | used;
+    return k == 64 || k > END_OF_BLOCK ? TURN_OVER | used : 0; /* or a run out of the block */
 }
 
 /* Pass over MCUs; 0 if the data are damaged. One loop for blocks and coefficients alike: where
@@ -173,23 +169,25 @@ static NOINLINE int skip_mcus(Bits *bits, const Turn *turns, uint32_t count, uin
     uint32_t left = mcus * count, at = 0, k = 0;
     const uint32_t *now = turns[0].table;
     while (left) {
-        uint32_t over, after = at + 1 == count ? 0 : at + 1;
         refill(&own);
-        uint32_t entry = now[own.bits >> (64 - LOOK)], reached = k + (entry >> 8 & 127);
-        if (UNLIKELY(!entry || reached > 63)) {
-            int ended = skip_one(&own, &turns[at], &k);
-            if (ended < 0) return 0;
-            over = (uint32_t)ended;
-        } else {
+        for (int twice = 0; twice < 2 && left; twice++) { /* a refill serves both */
+            uint32_t after = at + 1 == count ? 0 : at + 1;
+            uint32_t entry = now[own.bits >> (64 - LOOK)], reached = k + (entry >> 8 & 127);
+            if (UNLIKELY(!entry || reached > 63)) {
+                entry = skip_one(&turns[at], own.bits, k);
+                if (!entry) return 0;
+                k = entry >> 8 & 127;
+            } else {
+                *turns[at].prediction += (int32_t)(entry << 1) >> 17;
+                k = reached & ((entry >> 15 & 1) - 1);
+            }
             drop(&own, (int)(entry & 255));
-            *turns[at].prediction += (int32_t)entry >> 17;
-            k = reached & ((entry >> 15 & 1) - 1);
-            over = entry >> 16 & 1;
+            int32_t over = (int32_t)entry >> 31; /* -1 where the turn is, else 0 */
+            uintptr_t other = (uintptr_t)now ^ (uintptr_t)turns[after].table;
+            now = (const uint32_t *)((uintptr_t)now ^ (other & (uintptr_t)(intptr_t)over));
+            at = over ? after : at;
+            left += (uint32_t)over;
         }
-        uintptr_t other = (uintptr_t)now ^ (uintptr_t)turns[after].table;
-        now = (const uint32_t *)((uintptr_t)now ^ (other & -(uintptr_t)over));
-        at = over ? after : at;
-        left -= over;
     }
     *bits = own;
     return 1;

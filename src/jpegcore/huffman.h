@@ -13,6 +13,7 @@
 
 #define LOOK 11 /* bits that are looked up at once: 8 KB a table, so that two fit the L1 cache */
 #define SLOTS (1 << LOOK)
+#define TURN_OVER (1u << 31)
 #define INVALID 0xFFFFFFFFu
 #define END_OF_BLOCK 128 /* more steps than a block has coefficients */
 
@@ -30,7 +31,7 @@ typedef struct {
  * A slot of `skip` holds, of DC a difference that is whole in its bits, of AC all codes that end
  * in its bits: bits 0-7 the number of all their bits, those beyond the slot counted; 8-14 all
  * their steps in zigzag order (1 for DC); 15 whether the block ends (the steps of that are not
- * counted), 16 whether the turn does, of the block or the difference; 17-31 the difference;
+ * counted); 16-30 the difference; 31 whether the turn is over, of the block or the difference.
  * 0 where there is no such code.
  */
 typedef struct {
@@ -106,7 +107,8 @@ static int build_dc(DcTable *table, const uint8_t *counts, const uint8_t *symbol
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         uint32_t entry = entry_of(slot, found[slot], found[slot] & 255, 0);
         table->whole[slot] = entry;
-        table->skip[slot] = entry & 255 ? entry >> 16 << 17 | 1u << 16 | 1u << 8 | (entry & 255) : 0;
+        uint32_t difference = entry >> 16 << 16 & ~TURN_OVER;
+        table->skip[slot] = entry & 255 ? TURN_OVER | difference | 1u << 8 | (entry & 255) : 0;
     }
     return 1;
 }
@@ -124,7 +126,7 @@ static uint32_t skip_entry(const uint16_t *found, uint32_t slot) {
         if (!code || used + more + length > LOOK) break;
         used += more + length;
         more = code & 15;
-        if (steps_of(code & 255) == END_OF_BLOCK) return 3u << 15 | steps << 8 | used;
+        if (steps_of(code & 255) == END_OF_BLOCK) return TURN_OVER | 1u << 15 | steps << 8 | used;
         steps += steps_of(code & 255);
         if (steps > 63 || used + more >= LOOK) break;
     }

@@ -7,7 +7,7 @@
 
 #include "header.h"
 
-#define ROW_STEP 8 /* px that are coloured at once: rows have room for as many beyond their end */
+#define ROW_STEP 16 /* most samples worked on at once: rows have room for as many beyond them */
 /* Bytes after the data that are read ahead: a refill takes 8, from at most 8 behind the end. */
 #define TAIL 24
 
@@ -66,7 +66,7 @@ INLINE Range blocks_under(const Header *header, int c, Range region) {
 }
 
 /* Samples of a row, with those beyond it that are touched. */
-INLINE size_t row_room(size_t width) { return width + 4 + 2 * ROW_STEP; }
+INLINE size_t row_room(size_t width) { return width + 4 + 3 * ROW_STEP; }
 
 /* Bytes that `lay_out` needs for a job. */
 INLINE size_t room_for(const Job *job) {

@@ -46,20 +46,6 @@ INLINE Shorts narrowed(Lanes lanes) {
 #endif
 }
 
-/* To bytes, saturated. */
-INLINE Bytes8 clamped(Shorts levels) {
-#if defined(__SSE2__)
-    Bytes8 bytes;
-    __m128i packed = _mm_packus_epi16((__m128i)levels, (__m128i)levels);
-    memcpy(&bytes, &packed, 8);
-    return bytes;
-#else
-    levels &= ~(levels < 0);
-    levels |= levels > 255; /* all bits set: 255 as a byte */
-    return __builtin_convertvector(levels, Bytes8);
-#endif
-}
-
 /* One dimension, for 8 lines at once: `in` -> `out`, `shift` bits go. Where `half_full` is a
  * constant, the compiler drops what is multiplied with zeros. Some sums have 16 bits: so they
  * have in libjpeg-turbo's vector code, which shows where damaged data overflow them. */

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from wsistore.cli.app import app
+from wsistore.pyramid.conversion import SlideJob, convert_slide
+from wsistore.pyramid.options import ConversionOptions
+from wsistore.pyramid.units import ShardReceipt, ShardTask, write_shard
 from wsistore.sources import open_place
 from wsistore.testing import write_slide
 
@@ -75,3 +80,76 @@ def test_no_secret_is_told(slides: str, bucket: str) -> None:
         code, told = run(*arguments)
         assert code != 0
         assert "canary" not in told
+
+
+def cut(slide: Path, store: str) -> None:
+    """Begin a conversion, and end it after its first shard."""
+
+    def first_only(tasks: Sequence[ShardTask]) -> Iterator[ShardReceipt]:
+        yield write_shard(tasks[0])
+        raise KeyboardInterrupt
+
+    job = SlideJob(source=str(slide), store=store, options=ConversionOptions(shard=128))
+    with pytest.raises(KeyboardInterrupt):
+        convert_slide(job, first_only, lambda event: None)
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "validate"])
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a", "a.ome.zarr/"])
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_half_written_store_is_told_as_such(
+    slides: str, bucket: str, tmp_path: Path, command: str, name: str, remote: bool
+) -> None:
+    slide = tmp_path / "a.svs"
+    out = f"{bucket}/out" if remote else str(tmp_path / "out")
+    bare = name.rstrip("/")
+    cut(slide, f"{out}/{bare}")
+    code, told = run(command, f"{out}/{name}")
+    assert code == 1
+    assert told.startswith(f"error WSI507: {out}/{bare}")
+    assert "not finished" in told
+    assert "Run the same command again" in told
+    assert f"{out}/.{bare}.partial" in told
+    # What it says to do helps; leftovers beside a finished store don't matter.
+    assert run("convert", slide, f"{out}/{bare}", "--shard", 128, "--quiet")[0] == 0
+    cut(slide, f"{out}/other")
+    if remote:
+        open_place(out).put(f".{bare}.partial/settings.json", b"{}")
+    assert run(command, f"{out}/{name}")[0] == 0
+
+
+def test_with_its_checksums_but_without_its_root_it_is_unfinished(slides: str, bucket: str) -> None:
+    store = f"{bucket}/a.zarr"
+    assert run("convert", f"{slides}a.svs", store, "--quiet") == (0, "")
+    open_place(store).delete(["zarr.json"])
+    assert run("verify", store)[0] == 1
+    assert "zarr.json: is missing" in run("verify", store)[1]
+    open_place(bucket).put(".a.zarr.partial/settings.json", b"{}")
+    assert "WSI507" in run("verify", store)[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "{none}/a/x.svs"),
+        ("info", "{none}/a/x.zarr"),
+        ("verify", "{none}/x.zarr"),
+        ("convert", "{none}/x.svs", "{bucket}/x.zarr"),
+        ("convert", "{none}/slides/", "{bucket}/out/"),
+        ("convert", "{slides}a.svs", "{none}/x.zarr"),
+    ],
+)
+def test_a_bucket_that_is_not_there_is_named(
+    slides: str, bucket: str, arguments: tuple[str, ...]
+) -> None:
+    places = {"none": "s3://no-such-bucket-7", "bucket": bucket, "slides": slides}
+    code, told = run(*(word.format(**places) for word in arguments))
+    assert code == 1
+    assert "there is no bucket s3://no-such-bucket-7" in told
+    assert os.environ["AWS_ENDPOINT_URL"] in told
+    assert "hint: Check its name" in told
+
+
+def test_an_object_named_like_the_answer_is_just_not_there(bucket: str) -> None:
+    code, told = run("info", f"{bucket}/NoSuchBucket.svs")
+    assert (code, "there is no bucket" in told) == (1, False)

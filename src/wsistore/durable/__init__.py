@@ -14,6 +14,7 @@ from wsistore.durable.model import Objects, Work
 from wsistore.durable.objects import ObjectWork, clear_leftovers, plain_etag
 from wsistore.durable.outcome import Outcome, exit_code
 from wsistore.durable.settings import canonical, check_settings
+from wsistore.durable.unfinished import partial_name, unfinished_folder, unfinished_objects
 from wsistore.durable.work import WorkFolder
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
     "clear_leftovers",
     "exit_code",
     "free_bytes",
+    "partial_name",
     "plain_etag",
+    "unfinished_folder",
+    "unfinished_objects",
     "write_error",
 ]

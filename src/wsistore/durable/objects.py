@@ -33,6 +33,7 @@ from typing import Any, Self
 
 from wsistore.durable.model import Objects, Work
 from wsistore.durable.settings import canonical, check_settings
+from wsistore.durable.unfinished import SETTINGS, partial_name
 from wsistore.errors import (
     StoreCorruptError,
     StoreExistsError,
@@ -93,7 +94,7 @@ class ObjectWork(Work):
             raise UsageError(f"{name!r} can't be the name of a store of objects")
         self._place = place
         self._name = name
-        self._partial = f".{name}.partial"
+        self._partial = partial_name(name)
         self._settings = dict(settings or {})
         self._settings_bytes = canonical(self._settings)
         self._overwrite = overwrite
@@ -131,7 +132,7 @@ class ObjectWork(Work):
             If objects can't be written, or not on condition.
         """
         found = self.listing()
-        if self._restart and self._place.get(f"{self._partial}/settings.json") is not None:
+        if self._restart and self._place.get(f"{self._partial}/{SETTINGS}") is not None:
             # Without its root document, what has the name is that unfinished work.
             if found.keys().isdisjoint(self._roots):
                 self._sweep()
@@ -251,7 +252,7 @@ class ObjectWork(Work):
 
     def _begin(self, *, taken: bool) -> bool:
         """Make the settings, or compare with those of the run that has begun."""
-        data = self._place.get(f"{self._partial}/settings.json")
+        data = self._place.get(f"{self._partial}/{SETTINGS}")
         if data is None:
             if taken and not self._overwrite:
                 raise self._taken()
@@ -277,7 +278,7 @@ class ObjectWork(Work):
 
     def _claim(self) -> None:
         """Make the settings unless they are there; raise if they are another's."""
-        key = f"{self._partial}/settings.json"
+        key = f"{self._partial}/{SETTINGS}"
         for _ in range(_CLAIMS):
             if self._place.create(key, self._settings_bytes):
                 return
@@ -300,7 +301,7 @@ class ObjectWork(Work):
             found = json.loads(data)
         except ValueError as error:
             raise StoreCorruptError(
-                f"{self._place.name}/{self._partial}/settings.json is damaged: {error}", hint=hint
+                f"{self._place.name}/{self._partial}/{SETTINGS} is damaged: {error}", hint=hint
             ) from error
         try:
             check_settings(found, self._settings, name=f"the unfinished {self.root}")
@@ -317,7 +318,7 @@ class ObjectWork(Work):
             if time.monotonic() - self._seen_at < _WATCH_S:
                 return
             self._seen_at = time.monotonic()
-        data = self._place.get(f"{self._partial}/settings.json")
+        data = self._place.get(f"{self._partial}/{SETTINGS}")
         # Where it is gone, an equal run has come to its end first: `finish` will tell.
         if data is not None:
             self._compare(data)
@@ -334,7 +335,7 @@ class ObjectWork(Work):
 
     def _clear(self) -> None:
         """Remove what belongs to the making; the settings last, since they keep others out."""
-        settings = f"{self._partial}/settings.json"
+        settings = f"{self._partial}/{SETTINGS}"
         self._place.delete([info.key for info in self._tree(self._partial) if info.key != settings])
         self._place.delete([settings])
 
@@ -358,12 +359,12 @@ def clear_leftovers(place: Objects, name: str, settings: Mapping[str, Any]) -> N
 
     Only what was made with the settings given: other runs may be at work.
     """
-    partial = f".{name}.partial"
-    data = place.get(f"{partial}/settings.json")
+    partial = partial_name(name)
+    data = place.get(f"{partial}/{SETTINGS}")
     if data is None or data != canonical(settings):
         return
     keys = [info.key for info in place.list_tree(f"{partial}/")]
-    place.delete(sorted(keys, key=lambda key: key.endswith("/settings.json")))
+    place.delete(sorted(keys, key=lambda key: key.endswith(f"/{SETTINGS}")))
 
 
 def _entry(data: bytes | None) -> dict[str, Any] | None:

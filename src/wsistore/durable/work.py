@@ -30,6 +30,7 @@ from wsistore.durable.ledger import Ledger
 from wsistore.durable.lock import FileLock
 from wsistore.durable.model import Work
 from wsistore.durable.settings import canonical, check_settings
+from wsistore.durable.unfinished import SETTINGS, partial_name
 from wsistore.errors import (
     StoreCorruptError,
     StoreExistsError,
@@ -85,14 +86,14 @@ class WorkFolder(Work):
         self.final = Path(os.path.abspath(final))  # noqa: PTH100 (must not resolve links)
         if not self.final.name:
             raise UsageError(f"{os.fspath(final)!r} can't be the name of a store")
-        self.partial = self.final.with_name(f".{self.final.name}.partial")
+        self.partial = self.final.with_name(partial_name(self.final.name))
         self.path = self.partial / "store"
         self.resumed = False
         self._settings = dict(settings or {})
         self._settings_bytes = canonical(self._settings)
         self._overwrite = overwrite
         self._restart = restart
-        self._settings_path = self.partial / "settings.json"
+        self._settings_path = self.partial / SETTINGS
         self._replaced = self.partial / "replaced"
         self.ledger = Ledger(self.partial / "ledger.jsonl")
         self._lock = FileLock(self.partial / "lock", str(self.final))

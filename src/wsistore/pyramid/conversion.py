@@ -12,7 +12,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.durable import ObjectWork, Work, WorkFolder, check_settings, clear_leftovers
+from wsistore.durable import (
+    ObjectWork,
+    Work,
+    WorkFolder,
+    check_settings,
+    clear_leftovers,
+    partial_name,
+)
 from wsistore.errors import (
     SlideError,
     StoreCorruptError,
@@ -281,7 +288,7 @@ class _Writing:
         if is_url(job.store):  # as it was given, so that its quoting stays right
             self._root = job.store.rstrip("/")
             folder, _, name = self._root.rpartition("/")
-            self._head = f"{folder}/.{name}.partial/head"
+            self._head = f"{folder}/{partial_name(name)}/head"
         self._tell = tell
         self._kept = 0
 

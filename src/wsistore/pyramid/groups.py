@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsistore.errors import CorruptSlideError, UnsupportedSlideError
+from wsistore.errors import CorruptSlideError, StoreUnfinishedError, UnsupportedSlideError
 from wsistore.pyramid.ngff import ASSOCIATED, CHECKSUMS
 from wsistore.sources import Folder, is_url
 
@@ -88,11 +88,26 @@ def read_group(folder: Folder, prefix: str) -> Group | None:
     return None
 
 
-def find_image(folder: Folder) -> Group:
+def finished() -> None:
+    """Say that nothing is known of an unfinished store."""
+
+
+def find_image(
+    folder: Folder, *, unfinished: Callable[[], StoreUnfinishedError | None] = finished
+) -> Group:
     """Return the group of the image: the store's root, or its first series.
+
+    Parameters
+    ----------
+    folder : Folder
+        The store.
+    unfinished : callable, optional
+        Asked where there is no group: whether a store has been begun there.
 
     Raises
     ------
+    StoreUnfinishedError
+        If one has.
     UnsupportedSlideError
         If there is none; the message says what was found.
     CorruptSlideError
@@ -100,7 +115,7 @@ def find_image(folder: Folder) -> Group:
     """
     root = read_group(folder, "")
     if root is None:
-        raise UnsupportedSlideError(
+        raise unfinished() or UnsupportedSlideError(
             f"{folder.name} holds no OME-Zarr: it has none of {', '.join(ROOT_DOCUMENTS)}"
         )
     inner = root.attributes.get("ome", root.attributes)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from wsistore.durable import unfinished_objects
 from wsistore.errors import SourceAccessError, StoreExistsError, UsageError
 from wsistore.pyramid.groups import ROOT_DOCUMENTS
 from wsistore.pyramid.ngff import CHECKSUMS
@@ -86,7 +87,7 @@ def _check_objects(store: str, *, overwrite: bool) -> None:
     parent, name = split_store(store)
     place = open_place(parent)
     if overwrite and not is_group(store):
-        unfinished = place.get(f".{name}.partial/settings.json") is not None
+        unfinished = unfinished_objects(place, name) is not None
         if not unfinished and any(True for _ in place.list_tree(f"{name}/")):
             raise _no_store(store)
     while True:

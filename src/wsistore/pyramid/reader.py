@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from wsistore.errors import (
     CorruptSlideError,
     MetadataError,
+    StoreUnfinishedError,
     UnsupportedSlideError,
     UsageError,
 )
@@ -30,6 +31,7 @@ from wsistore.pyramid.groups import (
     ROOT_DOCUMENTS,
     associated_attributes,
     find_image,
+    finished,
     listed_shards,
     parse_json,
     refuse_unfinished,
@@ -38,6 +40,7 @@ from wsistore.pyramid.multiscales import ScaledDataset, parse_multiscale
 from wsistore.pyramid.ngff import ASSOCIATED
 from wsistore.pyramid.store_fingerprint import store_fingerprint
 from wsistore.pyramid.tile_tables import ZarrTileTable, has_constant_block
+from wsistore.pyramid.unfinished import unfinished_at
 from wsistore.slides.model import Container, Format, LevelShape, TileTable
 from wsistore.sources import Folder, is_url, open_folder
 
@@ -61,9 +64,13 @@ class OmeZarr(Container):
     ----------
     folder : Folder
         The store.
+    unfinished : callable, optional
+        As for `find_image`.
 
     Raises
     ------
+    StoreUnfinishedError
+        If it has been begun, and is not finished.
     UnsupportedSlideError
         If it is no image, or of a kind that is not read; the message says what was found.
     CorruptSlideError
@@ -74,9 +81,11 @@ class OmeZarr(Container):
 
     format = "ome-zarr"
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(
+        self, folder: Folder, *, unfinished: Callable[[], StoreUnfinishedError | None] = finished
+    ) -> None:
         self._folder = folder
-        self._group = find_image(folder)
+        self._group = find_image(folder, unfinished=unfinished)
         try:
             self._multiscale = parse_multiscale(self._group.attributes)
             self._open_levels()
@@ -301,7 +310,7 @@ def open_ome_zarr(path_or_url: str | os.PathLike[str], **source_options: Any) ->
     """Open an OME-Zarr store; see `Format` and `OmeZarr`."""
     folder = open_folder(path_or_url, **source_options)
     refuse_unfinished(folder)
-    return OmeZarr(folder)
+    return OmeZarr(folder, unfinished=partial(unfinished_at, path_or_url, **source_options))
 
 
 FORMAT = Format("ome-zarr", probe, open_ome_zarr, frozenset({".zarr"}))

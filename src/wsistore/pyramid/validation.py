@@ -11,15 +11,17 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from wsistore.errors import CorruptSlideError, SlideError
+from wsistore.errors import CorruptSlideError, SlideError, SourceNotFoundError
 from wsistore.pyramid.array_rules import check_array
 from wsistore.pyramid.findings import Finding, Findings, is_list
 from wsistore.pyramid.groups import Group, find_image, parse_json
 from wsistore.pyramid.multiscales import NGFF_LENGTHS
 from wsistore.pyramid.second_opinions import ask_ome_zarr_models, ask_yaozarrs
+from wsistore.pyramid.unfinished import unfinished_at
 from wsistore.sources import Folder, is_url, open_folder
 
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
@@ -57,14 +59,20 @@ def validate(path_or_url: str | os.PathLike[str], **source_options: Any) -> list
 
     Raises
     ------
+    StoreUnfinishedError
+        If there is none yet: a run has begun it, and has not come to its end.
     SourceError
         If documents can't be had.
     """
-    folder = open_folder(path_or_url, **source_options)
+    unfinished = partial(unfinished_at, path_or_url, **source_options)
+    try:
+        folder = open_folder(path_or_url, **source_options)
+    except SourceNotFoundError as error:
+        raise unfinished() or error from None
     found: list[Finding] = []
     out = Findings(found)
     try:
-        image = find_image(folder)
+        image = find_image(folder, unfinished=unfinished)
     except SlideError as error:
         out.must(False, "not-an-image", error.message)
         return found

@@ -22,12 +22,14 @@ from wsistore.errors import (
 from wsistore.geometry import Box, Size
 from wsistore.pyramid.checksums import Checksums, read_checksums
 from wsistore.pyramid.coding import COPIED
+from wsistore.pyramid.naming import is_group
 from wsistore.pyramid.ngff import CHECKSUMS
 from wsistore.pyramid.options import LOSSLESS
 from wsistore.pyramid.readahead import read_ahead
 from wsistore.pyramid.shardfile import ShardSum
 from wsistore.pyramid.storefiles import StoreFiles, files_of
 from wsistore.pyramid.tilecodec import Completer, completer, stored_codec
+from wsistore.pyramid.unfinished import unfinished_at
 from wsistore.slides import Slide, TileTable, open_slide
 from wsistore.sources import is_url, open_folder, redact
 
@@ -159,6 +161,8 @@ def verify(
     ------
     UsageError
         If this is no store with a checksum document.
+    StoreUnfinishedError
+        If a run has begun it, and has not come to its end.
     wsistore.errors.WsistoreError
         If the source can't be opened, or objects can't be had.
     """
@@ -166,6 +170,9 @@ def verify(
     root = told.rstrip("/") if is_url(told) else os.path.abspath(told)  # noqa: PTH100 (keeps links)
     shown = redact(root)
     tell = on_event or _ignore
+    # Its checksums may be there before it is finished.
+    if not is_group(root) and (unfinished := unfinished_at(root)) is not None:
+        raise unfinished
     try:
         sums = read_checksums(root)
     except StoreCorruptError as error:

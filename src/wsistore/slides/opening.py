@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from wsistore.durable import unfinished_folder
 from wsistore.errors import (
     DependencyError,
     SourceAccessError,
@@ -89,6 +90,8 @@ def open_slide(
         If its structure is broken.
     SourceError
         If it is not there, or may not be read.
+    StoreUnfinishedError
+        If it is a store that has been begun, and is not finished.
     MetadataError
         If `mpp` or `magnification` can't be one.
     UsageError
@@ -147,6 +150,8 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
     ------
     SourceError
         If there is nothing, or it may not be read.
+    StoreUnfinishedError
+        If it is a store that has been begun, and is not finished.
     """
     # The name of a store saves a request for an object that is none.
     if path.endswith(("/", ".zarr")) if is_url(path) else os.path.isdir(path):  # noqa: PTH112
@@ -160,7 +165,7 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
         source = open_source(path, **options)
     except SourceNotFoundError as error:
         if not is_url(path):
-            raise
+            raise unfinished_folder(path) or error from None
         return _Found(path, absence=error)
     try:
         return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), source)

@@ -21,6 +21,10 @@ from wsistore.errors import (
 
 _NETWORK = "Check the address and the network, and try again."
 _RIGHTS = "Check the credentials, and what they permit."
+_BUCKET = (
+    "Check its name, and that it is asked for at the right place: storage options endpoint and "
+    "region, or AWS_ENDPOINT_URL and AWS_REGION."
+)
 _TIME = "Try again, or allow more time (storage options deadline_s, timeout_s)."
 
 CLASSES: dict[str, tuple[type[WsistoreError], str, str]] = {
@@ -57,6 +61,11 @@ _OF_STATUS: dict[str, tuple[type[WsistoreError], str, str]] = {
     "403": (SourceAccessError, "may not be read", _RIGHTS),
     "404": (SourceNotFoundError, "does not exist", "Check the names of the bucket and the object."),
 }
+_NO_BUCKET = re.compile(
+    r"<Code>(NoSuchBucket|ContainerNotFound)</Code>|The specified (bucket|container) does not exist"
+)
+"""What S3, Google and Azure answer; an answer to HEAD has no text to tell it by."""
+_ADDRESS = re.compile(r"https?://[^/\s?]+")
 _SECRET_KEY = re.compile(r"key|secret|token|passw|sas|credential|auth|signature", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/\s@]*@")
 _QUERY = re.compile(r"\?[^\s\"')]+")
@@ -80,6 +89,8 @@ def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> Ws
         What must not be shown.
     """
     told = _scrub(str(error), secrets)
+    if names_no_bucket(error):
+        return SourceNotFoundError(_no_bucket(told, name), hint=_BUCKET)
     for base in type(error).__mro__:
         if base.__name__ in CLASSES:
             kind, failed, hint = _by_status(str(error)) or CLASSES[base.__name__]
@@ -87,6 +98,24 @@ def from_object_error(error: Exception, name: str, secrets: Iterable[str]) -> Ws
                 return SourceUnavailableError(f"{name} was not read in time: {told}", hint=_TIME)
             return kind(f"{name} {failed}: {told}", hint=hint)
     return SourceError(f"{name} can't be read: {type(error).__name__}")
+
+
+def names_no_bucket(error: Exception) -> bool:
+    """Return whether the server says that there is no such bucket, not just no object."""
+    return _NO_BUCKET.search(str(error)) is not None
+
+
+def means_not_found(error: Exception) -> bool:
+    """Return whether an error of obstore is told as `SourceNotFoundError`."""
+    return isinstance(from_object_error(error, "", ()), SourceNotFoundError)
+
+
+def _no_bucket(told: str, name: str) -> str:
+    """Say which bucket is not there, and who says so; `told` is free of secrets."""
+    parts = urlsplit(name)
+    server = _ADDRESS.search(told)
+    said = f", says {server[0]}" if server else ""
+    return f"there is no bucket {parts.scheme}://{parts.netloc}{said}"
 
 
 def _by_status(text: str) -> tuple[type[WsistoreError], str, str] | None:
@@ -108,6 +137,8 @@ def write_failure(error: Exception, name: str, secrets: Iterable[str]) -> Wsisto
     """
     told = from_object_error(error, name, secrets)
     said = _scrub(str(error), secrets)
+    if names_no_bucket(error):
+        return StoreWriteError(f"can't write {name}: {_no_bucket(said, name)}", hint=_BUCKET)
     if isinstance(error, NotImplementedError) or type(error).__name__ == "NotSupportedError":
         return StoreWriteError(
             f"the server of {name} can't write on conditions: {said}",

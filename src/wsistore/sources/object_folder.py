@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from wsistore.errors import SourceError, SourceNotFoundError
+from wsistore.errors import SourceError
 from wsistore.sources import io_threads
-from wsistore.sources.bucket import COUNTER, Bucket, Result
+from wsistore.sources.bucket import COUNTER, Bucket, Result, library_errors
 from wsistore.sources.configuring import options_for
 from wsistore.sources.keys import check_key, check_prefix
 from wsistore.sources.model import ObjectInfo, ObjectPlace
+from wsistore.sources.object_errors import means_not_found, names_no_bucket
 from wsistore.sources.objects import ObjectSource
 
 _DELETED_AT_ONCE = 1000
@@ -37,12 +38,8 @@ class ObjectFolder(ObjectPlace):
 
     def get(self, key: str) -> bytes | None:
         """Return all bytes of an object, None where there is none."""
-        name = f"{self.name}/{check_key(key)}"
-        try:
-            data = self._bucket.call(name, _get_all, key)
-        except SourceNotFoundError:
-            return None
-        COUNTER.add(0, len(data))
+        data = self._bucket.call(f"{self.name}/{check_key(key)}", _get_all, key)
+        COUNTER.add(0, len(data or b""))
         return data
 
     def source(self, key: str) -> ObjectSource:
@@ -91,10 +88,7 @@ class ObjectFolder(ObjectPlace):
 
     def get_tagged(self, key: str) -> tuple[bytes, str | None] | None:
         """Return all bytes of an object and their ETag; see `ObjectPlace.get_tagged`."""
-        try:
-            return self._bucket.call(f"{self.name}/{check_key(key)}", _get_tagged, key)
-        except SourceNotFoundError:
-            return None
+        return self._bucket.call(f"{self.name}/{check_key(key)}", _get_tagged, key)
 
     def replace(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of one that has this ETag; see `ObjectPlace.replace`."""
@@ -161,16 +155,21 @@ def _head(store: Any, key: str) -> Mapping[str, Any]:
     return obstore.head(store, key)
 
 
-def _get_all(store: Any, key: str) -> bytes:
+def _get_all(store: Any, key: str) -> bytes | None:
+    found = _get_tagged(store, key)
+    return None if found is None else found[0]
+
+
+def _get_tagged(store: Any, key: str) -> tuple[bytes, str | None] | None:
+    """Return bytes and ETag, None where a bucket that is there has no such object."""
     import obstore
 
-    return bytes(obstore.get(store, key).bytes())
-
-
-def _get_tagged(store: Any, key: str) -> tuple[bytes, str | None]:
-    import obstore
-
-    answer = obstore.get(store, key)
+    try:
+        answer = obstore.get(store, key)
+    except library_errors() as error:
+        if names_no_bucket(error) or not means_not_found(error):
+            raise
+        return None
     return bytes(answer.bytes()), answer.meta.get("e_tag")
 
 

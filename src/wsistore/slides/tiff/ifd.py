@@ -6,7 +6,9 @@ range is checked against the file before it is read.
 
 from __future__ import annotations
 
+import functools
 import struct
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from wsistore.errors import CorruptSlideError, UnsupportedSlideError
@@ -27,6 +29,9 @@ BLOCK_BYTES = 8192
 """One read per IFD: Aperio writes small values just behind it, others just before."""
 
 
+_TYPE_BYTES = dict(tags.TYPE_BYTES)  # asked faster than through its proxy
+
+
 class Layout(NamedTuple):
     """How integers lie in this file.
 
@@ -40,9 +45,12 @@ class Layout(NamedTuple):
         Bytes of one entry.
     inline_bytes : int
         Longest value that lies within its entry; also the bytes of an offset.
-    count_code, offset_code, entry_code : str
-        `struct` codes of the number of entries, of one offset, and of tag, type and
-        number of values of one entry.
+    count_code, entry_code, offset_code : str
+        `struct` codes of the number of entries, of one entry (tag, type, number of values,
+        and the value or its offset, as one integer), and of an offset.
+    single : mapping of int to (int, int)
+        By field type, how a single value is had from the last integer of its entry: shifted
+        right by so many bits, and masked.
     """
 
     order: Literal["<", ">"]
@@ -50,18 +58,36 @@ class Layout(NamedTuple):
     entry_bytes: int
     inline_bytes: int
     count_code: str
-    offset_code: str
     entry_code: str
+    offset_code: str
+    single: Mapping[int, tuple[int, int]]
 
     @classmethod
     def classic(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a classic TIFF: offsets of 32 bits."""
-        return cls(order, 2, 12, 4, order + "H", order + "I", order + "HHI4x")
+        return cls(order, 2, 12, 4, "H", "HHII", "I", _single(order, 4))
 
     @classmethod
     def big(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a BigTIFF: offsets of 64 bits."""
-        return cls(order, 8, 20, 8, order + "Q", order + "Q", order + "HHQ8x")
+        return cls(order, 8, 20, 8, "Q", "HHQQ", "Q", _single(order, 8))
+
+
+def _single(order: str, inline_bytes: int) -> dict[int, tuple[int, int]]:
+    """Return `Layout.single`: a value lies in the first bytes of its entry's last integer."""
+    widths = {kind: tags.TYPE_BYTES[kind] for kind in tags.UNSIGNED}
+    return {
+        kind: (8 * (inline_bytes - width) if order == ">" else 0, (1 << 8 * width) - 1)
+        for kind, width in widths.items()
+        if width <= inline_bytes
+    }
+
+
+@functools.lru_cache(maxsize=128)
+def _directory(layout_codes: tuple[str, str, str], count: int) -> struct.Struct:
+    """Return what unpacks a directory of so many entries, with the next one's offset."""
+    order, entry_code, offset_code = layout_codes
+    return struct.Struct(f"{order}{entry_code * count}{offset_code}")
 
 
 class Entry(NamedTuple):
@@ -113,31 +139,38 @@ class Ifd:
         self.layout = layout
         self.label = label
         self.offset = offset
-        self._block_at = max(0, offset - BLOCK_BEFORE)
-        self._block = source.read(self._block_at, min(BLOCK_BYTES, source.size - self._block_at))
+        self._block_at = at = offset - BLOCK_BEFORE if offset > BLOCK_BEFORE else 0
+        self._block = source.read(at, min(BLOCK_BYTES, source.size - at))
         self._values: dict[int, tuple[int, ...]] = {}
         self._parse()
 
     def _parse(self) -> None:
         layout = self.layout
         head = self._read(self.offset, layout.count_bytes, 0)
-        (count,) = struct.unpack(layout.count_code, head)
+        (count,) = struct.unpack(layout.order + layout.count_code, head)
         if not 1 <= count <= MAX_ENTRIES:
             raise self.corrupt(f"{count} entries, expected 1 to {MAX_ENTRIES}")
-        first = self.offset + layout.count_bytes
-        length = count * layout.entry_bytes
-        self.raw = self._read(first, length + layout.inline_bytes, 0)
+        self._first = self.offset + layout.count_bytes
+        length = count * layout.entry_bytes + layout.inline_bytes
+        self.raw = self._read(self._first, length, 0)
+        codes = (layout.order, layout.entry_code, layout.offset_code)
+        found = _directory(codes, count).unpack(self.raw)
+        self.next_offset: int = found[-1]
         # Values of unknown tags are never looked at, so nothing is asked of them.
-        entries: dict[int, tuple[int, int, int]] = {}
-        at = layout.entry_bytes - layout.inline_bytes
-        for tag, kind, values in struct.iter_unpack(layout.entry_code, self.raw[:length]):
+        entries = dict(
+            zip(found[:-1:4], zip(found[1::4], found[2::4], found[3::4], strict=True), strict=True)
+        )
+        self._entries: dict[int, tuple[int, int, int]] = entries
+        if len(entries) != count:
+            self._settle_twins(found)
+
+    def _settle_twins(self, found: tuple[int, ...]) -> None:
+        """Take the first entry of a tag that is there twice, if nobody looks at it."""
+        self._entries = entries = {}
+        for tag, *entry in zip(found[:-1:4], found[1::4], found[2::4], found[3::4], strict=True):
             if tag in entries and tag in tags.NAMES:
                 raise self.corrupt(f"{name_of(tag)} is there twice")
-            entries.setdefault(tag, (kind, values, at))
-            at += layout.entry_bytes
-        self._first = first
-        self._entries = entries
-        (self.next_offset,) = struct.unpack_from(layout.offset_code, self.raw, length)
+            entries.setdefault(tag, (entry[0], entry[1], entry[2]))
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
@@ -167,25 +200,37 @@ class Ifd:
             If it is missing, its type is unknown, it has no values, or they lie outside
             of the file.
         """
+        position, _ = self._extent(tag)
+        kind, count, _ = self._entries[tag]
+        return Entry(tag, kind, count, position)
+
+    def _extent(self, tag: int) -> tuple[int, int]:
+        """Return first byte and length of the values of a tag, checked as `entry` says."""
         found = self._entries.get(tag)
         if found is None:
             raise self.corrupt(f"{name_of(tag)} is missing")
-        kind, count, at = found
-        size = tags.TYPE_BYTES.get(kind)
+        kind, count, position = found
+        size = _TYPE_BYTES.get(kind)
         if size is None:
             raise self.corrupt(f"{name_of(tag)} has the unknown field type {kind}")
         if count == 0:
             raise self.corrupt(f"{name_of(tag)} has no values")
         length = count * size
-        position = self._first + at
-        if length > self.layout.inline_bytes:
-            (position,) = struct.unpack_from(self.layout.offset_code, self.raw, at)
-            if position + length > self._source.size:
-                raise self.corrupt(
-                    f"{name_of(tag)} needs bytes {position}-{position + length}, "
-                    f"the file has {self._source.size}"
-                )
-        return Entry(tag, kind, count, position)
+        if length <= self.layout.inline_bytes:
+            position = self._place_of(tag)
+        elif position + length > self._source.size:
+            raise self.corrupt(
+                f"{name_of(tag)} needs bytes {position}-{position + length}, "
+                f"the file has {self._source.size}"
+            )
+        return position, length
+
+    def _place_of(self, tag: int) -> int:
+        """Return the first byte in the file of a value that lies within its entry."""
+        layout = self.layout
+        code = struct.Struct(layout.order + layout.entry_code)
+        found = [entry[0] for entry in code.iter_unpack(self.raw[: -layout.inline_bytes])]
+        return self._first + (found.index(tag) + 1) * layout.entry_bytes - layout.inline_bytes
 
     def numbers(self, tag: int, *, most: int = MAX_NUMBERS) -> tuple[int, ...]:
         """Return the unsigned integers of a tag; empty if absent.
@@ -204,16 +249,14 @@ class Ifd:
         return values
 
     def _parse_numbers(self, tag: int, most: int) -> tuple[int, ...]:
-        kind, count, at = self._entries[tag]
-        if count == 1 and kind in (3, 4):  # nearly all: one SHORT or LONG, within the entry
-            return struct.unpack_from(self.layout.order + tags.UNSIGNED[kind], self.raw, at)
-        entry = self.entry(tag)
+        position, length = self._extent(tag)
+        kind, count, _ = self._entries[tag]
         letter = tags.UNSIGNED.get(kind)
         if letter is None:
             raise self.corrupt(f"{name_of(tag)} has field type {kind}, expected integers")
         if count > most:
             raise self.corrupt(f"{name_of(tag)} has {count} values, expected {most} at most")
-        data = self._read(entry.position, entry.bytes, tag)
+        data = self._read(position, length, tag)
         return struct.unpack(f"{self.layout.order}{count}{letter}", data)
 
     def number(self, tag: int, default: int | None = None) -> int:
@@ -224,19 +267,24 @@ class Ifd:
         wsistore.errors.CorruptSlideError
             If it is absent and there is no default, or it can't be read.
         """
-        values = self.numbers(tag)
-        if values:
-            return values[0]
-        if default is None:
-            raise self.corrupt(f"{name_of(tag)} is missing")
-        return default
+        found = self._entries.get(tag)
+        if found is None:
+            if default is None:
+                raise self.corrupt(f"{name_of(tag)} is missing")
+            return default
+        kind, count, value = found
+        single = self.layout.single.get(kind)
+        if count == 1 and single is not None:  # nearly all: it lies within the entry
+            return value >> single[0] & single[1]
+        return self.numbers(tag)[0]
 
     def rational(self, tag: int) -> tuple[int, int] | None:
         """Return numerator and denominator of a tag; None if absent or no rational."""
-        if self._entries.get(tag, (0,))[0] != tags.RATIONAL:
+        found = self._entries.get(tag)
+        if found is None or found[0] != tags.RATIONAL:
             return None
-        entry = self.entry(tag)
-        data = self._read(entry.position, 8, tag)
+        position, _ = self._extent(tag)
+        data = self._read(position, 8, tag)
         numerator, denominator = struct.unpack(self.layout.order + "II", data)
         return numerator, denominator
 
@@ -245,12 +293,10 @@ class Ifd:
 
         Bytes that are not UTF-8 are taken as Latin-1, as older scanners write.
         """
-        if self._entries.get(tag, (0,))[0] not in tags.BYTES_LIKE:
+        found = self._entries.get(tag)
+        if found is None or found[0] not in tags.BYTES_LIKE:
             return None
-        data = self.data(tag, most=most)
-        if data is None:
-            return None
-        data = data.split(b"\0", 1)[0]
+        data = self._bytes(tag, most).partition(b"\0")[0]
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -264,12 +310,13 @@ class Ifd:
         wsistore.errors.CorruptSlideError
             If they are longer than `most`, or lie outside of the file.
         """
-        if tag not in self._entries:
-            return None
-        entry = self.entry(tag)
-        if entry.bytes > most:
-            raise self.corrupt(f"{name_of(tag)} has {entry.bytes} bytes, expected {most} at most")
-        return self._read(entry.position, entry.bytes, tag)
+        return self._bytes(tag, most) if tag in self._entries else None
+
+    def _bytes(self, tag: int, most: int) -> bytes:
+        position, length = self._extent(tag)
+        if length > most:
+            raise self.corrupt(f"{name_of(tag)} has {length} bytes, expected {most} at most")
+        return self._read(position, length, tag)
 
     def _read(self, position: int, count: int, tag: int) -> bytes:
         """Read values of a tag, or of the directory itself (tag 0)."""
