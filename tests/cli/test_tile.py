@@ -116,3 +116,13 @@ def test_wrong_calls(arguments: tuple[Any, ...], slide: Path, tmp_path: Path) ->
     assert code == 2
     assert "error WSI1" in err
     assert not (tmp_path / "plan.csv").exists()
+
+
+def test_an_extension_of_no_format_is_told_in_words_of_the_command_line(
+    slide: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "tiles.parquet"
+    code, _, err = run(slide, target, "--level", 0)
+    assert (code, "'.parquet'" in err, "--format" in err) == (2, True, True)
+    assert run(slide, target, "--level", 0, "--format", "parquet")[0] == 0  # as it says
+    assert target.is_dir()

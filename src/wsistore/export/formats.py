@@ -317,7 +317,7 @@ def sniff_format(path: str | os.PathLike[str]) -> PlanFormat:
                 return kind
     raise UsageError(
         f"{place} is no plan that is known here",
-        hint=f"Formats are {', '.join(PLAN_FORMATS)}; name one with format=...",
+        hint=f"Formats are {', '.join(PLAN_FORMATS)}; read_plan takes one as format=...",
     )
 
 
@@ -329,7 +329,8 @@ def _by_extension(path: Path) -> PlanFormat:
     if extension not in names:
         raise UsageError(
             f"no plan format has the extension {extension!r}",
-            hint=f"Name one with format=...: {', '.join(PLAN_FORMATS)}.",
+            hint="Name the format (--format on the command line, format=... in Python): "
+            f"{', '.join(PLAN_FORMATS)}.",
         )
     return PLAN_FORMATS[names[extension]]
 
