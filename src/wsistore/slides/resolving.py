@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from wsistore.errors import MetadataError, ResolutionError
 from wsistore.geometry import Magnification, Mpp, Resolution
-from wsistore.slides.model import Level
 
 TOLERANCE = 0.01
 """Relative difference up to which a level is taken as it is. Scanners state 0.2520 µm/px
 and call it 0.25; resampling by 1 % blurs more than it puts right."""
 
 ResolutionLike = Resolution | str | int
+
+
+class Shrunk(Protocol):
+    """What is asked of a level here: a `Level` or a `LevelShape`."""
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 px per px of it."""
+        ...
+
+
+L = TypeVar("L", bound=Shrunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,7 @@ def as_resolution(value: ResolutionLike) -> Resolution:
 
 
 def resolve(
-    levels: Sequence[Level],
+    levels: Sequence[Shrunk],
     mpp: Mpp | None,
     magnification: Magnification | None,
     resolution: Resolution,
@@ -80,7 +92,7 @@ def resolve(
 
     Parameters
     ----------
-    levels : sequence of Level
+    levels : sequence of Level or LevelShape
         Levels of the slide, at least one.
     mpp, magnification : Mpp or None, Magnification or None
         What the slide is calibrated with, at level 0.
@@ -100,10 +112,12 @@ def resolve(
         If the slide lacks what the unit needs.
     """
     if resolution.unit == "level":
-        level = level_at(levels, int(resolution.value), name)
-        return Resolved(level.index, level.downsample, level.downsample, 1.0)
+        index = int(resolution.value)
+        downsample = level_at(levels, index, name).downsample
+        return Resolved(index, downsample, downsample, 1.0)
     wanted = _wanted_downsample(mpp, magnification, resolution, name)
-    fitting = [level for level in levels if level.downsample <= wanted * (1 + TOLERANCE)]
+    downsamples = [level.downsample for level in levels]
+    fitting = [found for found in downsamples if found <= wanted * (1 + TOLERANCE)]
     if not fitting:
         if not allow_upsample:
             raise ResolutionError(
@@ -111,15 +125,15 @@ def resolve(
                 f"{_finest(mpp, magnification, resolution)}",
                 hint="Ask for a coarser one, or pass allow_upsample=True to enlarge.",
             )
-        finest = levels[0]
-        return Resolved(0, wanted, finest.downsample, wanted / finest.downsample)
-    best = max(fitting, key=lambda level: level.downsample)
-    if wanted <= best.downsample * (1 + TOLERANCE):
-        return Resolved(best.index, best.downsample, best.downsample, 1.0)
-    return Resolved(best.index, wanted, best.downsample, wanted / best.downsample)
+        return Resolved(0, wanted, downsamples[0], wanted / downsamples[0])
+    best = max(fitting)
+    index = downsamples.index(best)
+    if wanted <= best * (1 + TOLERANCE):
+        return Resolved(index, best, best, 1.0)
+    return Resolved(index, wanted, best, wanted / best)
 
 
-def level_at(levels: Sequence[Level], index: int, name: str) -> Level:
+def level_at(levels: Sequence[L], index: int, name: str) -> L:
     """Return the level with this index.
 
     Raises

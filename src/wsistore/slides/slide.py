@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -17,7 +18,8 @@ from wsistore.errors import (
 )
 from wsistore.geometry import Box, Magnification, Mpp, Size, as_box
 from wsistore.slides.associated import AssociatedImages
-from wsistore.slides.calibration import MppLike, calibrate
+from wsistore.slides.calibration import Calibration, MppLike, calibrate
+from wsistore.slides.lazily import lazy
 from wsistore.slides.model import BadTile, Container, Level, TileTable
 from wsistore.slides.reading import WHITE, Policy, TileReader, make_policy
 from wsistore.slides.reopening import Opening, reopen
@@ -67,14 +69,6 @@ class Slide:
     ----------
     path : str
         Path or URL that it was opened by.
-    levels : tuple of Level
-        Finest first.
-    mpp : Mpp or None
-        Pixel size (x, y) at level 0 in µm/px; ``.origin`` tells who said so.
-    magnification : Magnification or None
-        Objective power; ``.origin`` tells who said so.
-    associated : mapping of str to (h, w, 3) uint8
-        ``"thumbnail"``, ``"label"``, ``"macro"`` where there are; decoded on access alone.
     """
 
     def __init__(
@@ -88,9 +82,11 @@ class Slide:
         fill: int | Sequence[int] = WHITE,
         opening: Opening | None = None,
     ) -> None:
-        calibration = calibrate(container.mpp, container.magnification, mpp, magnification)
-        self._policy = make_policy(on_bad_tile, fill)
         self._container = container
+        self._overrides = (mpp, magnification)
+        if mpp is not None or magnification is not None:
+            _ = self._calibration  # only an override can be refused, and that is now
+        self._policy = make_policy(on_bad_tile, fill)
         self._opening = opening
         self._closed = False
         self._fingerprint = ""
@@ -98,12 +94,29 @@ class Slide:
         # A dict as an ordered set: its setdefault is atomic, and no lock can be left locked
         # in a forked child.
         self._bad: dict[BadTile, None] = {}
-        self._notes = (*container.notes, *calibration.notes)
         self.path = path
-        self._name = _name_of(path)
-        self.mpp: Mpp | None = calibration.mpp
-        self.magnification: Magnification | None = calibration.magnification
-        self.levels: tuple[Level, ...] = tuple(
+
+    # Description. What a sampler does not ask for is not made: it opens many slides.
+
+    @lazy
+    def _calibration(self) -> Calibration:
+        stated = self._container
+        return calibrate(stated.mpp, stated.magnification, *self._overrides)
+
+    @lazy
+    def mpp(self) -> Mpp | None:
+        """Pixel size (x, y) at level 0 in µm/px; ``.origin`` tells who said so."""
+        return self._calibration.mpp
+
+    @lazy
+    def magnification(self) -> Magnification | None:
+        """Objective power; ``.origin`` tells who said so."""
+        return self._calibration.magnification
+
+    @lazy
+    def levels(self) -> tuple[Level, ...]:
+        """Levels of the pyramid, finest first."""
+        return tuple(
             Level(
                 index,
                 shape.size,
@@ -111,18 +124,18 @@ class Slide:
                 None if self.mpp is None else self.mpp.scaled(shape.downsample),
                 shape.tile_size,
             )
-            for index, shape in enumerate(container.levels)
-        )
-        self.associated: Mapping[str, Pixels] = AssociatedImages(
-            container.associated, self._check_open
+            for index, shape in enumerate(self._container.levels)
         )
 
-    # Description
+    @lazy
+    def associated(self) -> Mapping[str, Pixels]:
+        """``"thumbnail"``, ``"label"``, ``"macro"`` where there are; decoded on access alone."""
+        return AssociatedImages(self._container.associated, self._check_open)
 
-    @property
+    @lazy
     def name(self) -> str:
         """Name of the file or store without its extension."""
-        return self._name
+        return _name_of(self.path)
 
     @property
     def format(self) -> str:
@@ -132,12 +145,12 @@ class Slide:
     @property
     def size(self) -> Size:
         """Width and height of level 0 in px."""
-        return self.levels[0].size
+        return self._container.levels[0].size
 
     @property
     def level_count(self) -> int:
         """Number of levels."""
-        return len(self.levels)
+        return len(self._container.levels)
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -147,9 +160,10 @@ class Slide:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored, repaired or contradictory."""
+        notes = (*self._container.notes, *self._calibration.notes)
         if len(self._bad) < MAX_BAD_TILES:
-            return self._notes
-        return (*self._notes, f"more tiles are bad than the {MAX_BAD_TILES} that are listed")
+            return notes
+        return (*notes, f"more tiles are bad than the {MAX_BAD_TILES} that are listed")
 
     @property
     def bad_tiles(self) -> tuple[BadTile, ...]:
@@ -192,8 +206,9 @@ class Slide:
         ResolutionError
             If there is no such level.
         """
-        index = level_at(self.levels, level, self.name).index
+        index = operator.index(level)
         if index not in self._tables:
+            level_at(self._container.levels, index, self.name)
             self._check_open()
             self._tables[index] = self._container.tile_table(index)
         return self._tables[index]
@@ -240,7 +255,7 @@ class Slide:
             If an argument makes no sense, or the slide is closed.
         """
         box = as_box((*_pair(location, "location"), *_pair(size, "size")))
-        downsample = level_at(self.levels, level, self.name).downsample
+        downsample = level_at(self._container.levels, level, self.name).downsample
         x, y = floor_div(box.x, downsample), floor_div(box.y, downsample)
         return self.read_level(level, Box(x, y, box.width, box.height), on_bad_tile=on_bad_tile)
 
@@ -278,7 +293,7 @@ class Slide:
         """
         self._check_open()
         box = as_box(box)
-        bounds = Box(0, 0, *level_at(self.levels, level, self.name).size)
+        bounds = Box(0, 0, *level_at(self._container.levels, level, self.name).size)
         inside = box.intersect(bounds)
         policy = self._policy
         if on_bad_tile is not None:
@@ -313,11 +328,15 @@ class Slide:
         MetadataError
             If the slide states neither pixel size nor magnification.
         """
+        wanted = as_resolution(resolution)
+        levels = self._container.levels
+        if wanted.unit == "level":  # asks nothing of the calibration
+            return resolve(levels, None, None, wanted, name=self.name)
         return resolve(
-            self.levels,
+            levels,
             self.mpp,
             self.magnification,
-            as_resolution(resolution),
+            wanted,
             allow_upsample=allow_upsample,
             name=self.name,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wsistore.slides.metadata import aperio_fields, magnification_of_text, mpp_of_text
-from wsistore.slides.tiff.container import TiffContainer
-from wsistore.slides.tiff.describing import tiff_properties
+from wsistore.slides.tiff.container import Description, TiffContainer
+from wsistore.slides.tiff.describing import IMAGE_DESCRIPTION, tiff_properties
 from wsistore.slides.tiff.index import TiffIndex
 from wsistore.slides.tiff.page import Page
 from wsistore.slides.tiff.pyramid import choose_levels
@@ -42,26 +43,27 @@ def open_aperio(index: TiffIndex, pages: Sequence[Page]) -> TiffContainer:
     """
     associated, candidates, notes = _sort_out(pages)
     levels, left_out = choose_levels(pages[0], candidates)
+    # Read now, for a tag may be broken; what it means is found when somebody asks.
     properties = tiff_properties(pages[0])
-    fields = aperio_fields(pages[0].description)
-    properties.update({f"aperio.{key}": value for key, value in fields.items()})
+    describe = functools.partial(_describe, properties, notes, left_out)
+    return TiffContainer("aperio", index, levels, describe=describe, associated=associated)
+
+
+def _describe(
+    properties: Mapping[str, str], notes: Sequence[str], left_out: Sequence[str]
+) -> Description:
+    """Return what the file says of itself in the fields of its description."""
+    fields = aperio_fields(properties[IMAGE_DESCRIPTION])
     mpp, magnification = None, None
+    said: list[str] = []
     if "MPP" in fields:
-        mpp, said = mpp_of_text(fields["MPP"], fields["MPP"], "aperio.MPP")
-        notes.extend(said)
+        mpp, why = mpp_of_text(fields["MPP"], fields["MPP"], "aperio.MPP")
+        said.extend(why)
     if "AppMag" in fields:
-        magnification, said = magnification_of_text(fields["AppMag"], "aperio.AppMag")
-        notes.extend(said)
-    return TiffContainer(
-        "aperio",
-        index,
-        levels,
-        properties=properties,
-        mpp=mpp,
-        magnification=magnification,
-        associated=associated,
-        notes=(*notes, *left_out),
-    )
+        magnification, why = magnification_of_text(fields["AppMag"], "aperio.AppMag")
+        said.extend(why)
+    own = {f"aperio.{key}": value for key, value in fields.items()}
+    return Description({**properties, **own}, mpp, magnification, (*notes, *said, *left_out))
 
 
 def _sort_out(pages: Sequence[Page]) -> tuple[dict[str, Page], list[Page], list[str]]:

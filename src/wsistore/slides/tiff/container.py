@@ -6,11 +6,13 @@ import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsistore.geometry import Magnification, Mpp, snap_downsample
+from wsistore.slides.lazily import lazy
 from wsistore.slides.model import Container, LevelShape
 from wsistore.slides.tiff import tags
 from wsistore.slides.tiff.associated import read_whole
@@ -19,6 +21,27 @@ from wsistore.slides.tiff.index import TiffIndex
 from wsistore.slides.tiff.page import Page
 from wsistore.slides.tiff.table import TiffTileTable
 from wsistore.sources import Source
+
+
+class Description(NamedTuple):
+    """What a file says of itself, in words that slides of all formats share.
+
+    Parameters
+    ----------
+    properties : mapping of str to str
+        All of it.
+    mpp : Mpp or None
+        Pixel size at level 0 with its origin.
+    magnification : Magnification or None
+        Objective power with its origin.
+    notes : tuple of str
+        What was stated or found and not used, and why.
+    """
+
+    properties: Mapping[str, str]
+    mpp: Mpp | None
+    magnification: Magnification | None
+    notes: tuple[str, ...]
 
 
 class TiffContainer(Container):
@@ -32,16 +55,11 @@ class TiffContainer(Container):
         Its IFDs.
     pages : sequence of Page
         The levels, finest first.
-    properties : mapping of str to str
-        What it says of itself.
-    mpp : Mpp or None
-        Pixel size at level 0 with its origin.
-    magnification : Magnification or None
-        Objective power with its origin.
+    describe : callable
+        Returns what it says of itself; called when that is first asked for, and does not
+        raise.
     associated : mapping of str to Page
         Pages of the associated images by name.
-    notes : sequence of str
-        What was stated or found and not used, and why.
 
     Raises
     ------
@@ -57,31 +75,56 @@ class TiffContainer(Container):
         index: TiffIndex,
         pages: Sequence[Page],
         *,
-        properties: Mapping[str, str],
-        mpp: Mpp | None,
-        magnification: Magnification | None,
+        describe: Callable[[], Description],
         associated: Mapping[str, Page],
-        notes: Sequence[str],
     ) -> None:
         self.format = format
-        self.properties = MappingProxyType({"wsistore.format": format, **properties})
-        self.mpp = mpp
-        self.magnification = magnification
-        self.notes = tuple(notes)
         self._index = index
         self._pages = tuple(pages)
+        self._describe = describe
+        self._associated = associated
         self._segments = [page.segments() for page in pages]
-        self._formats = [page.block_format(with_tables=False) for page in pages]
+        for page in pages:
+            page.check_encoding()
+        full = pages[0].size
         self.levels = tuple(
-            LevelShape(page.size, snap_downsample(pages[0].size, page.size), page.segment_size)
+            LevelShape(page.size, snap_downsample(full, page.size), page.segment_size)
             for page in pages
-        )
-        self.associated = MappingProxyType(
-            {name: self._reader(name, page) for name, page in associated.items()}
         )
         self._tables: dict[int, TiffTileTable] = {}
         self._fingerprint = ""
         self._lock = threading.Lock()
+
+    @lazy
+    def _description(self) -> Description:
+        return self._describe()
+
+    @lazy
+    def properties(self) -> Mapping[str, str]:
+        """All that the file says of itself; see `Container`."""
+        found = {"wsistore.format": self.format, **self._description.properties}
+        return MappingProxyType(found)
+
+    @lazy
+    def mpp(self) -> Mpp | None:
+        """Pixel size at level 0 with its origin."""
+        return self._description.mpp
+
+    @lazy
+    def magnification(self) -> Magnification | None:
+        """Objective power with its origin."""
+        return self._description.magnification
+
+    @lazy
+    def notes(self) -> tuple[str, ...]:
+        """Reasons why what was stated or found is not used."""
+        return self._description.notes
+
+    @lazy
+    def associated(self) -> Mapping[str, Callable[[], NDArray[np.uint8]]]:
+        """Readers of the associated images by name."""
+        readers = {name: self._reader(name, page) for name, page in self._associated.items()}
+        return MappingProxyType(readers)
 
     def _reader(self, name: str, page: Page) -> Callable[[], NDArray[np.uint8]]:
         return functools.partial(read_whole, self._index.source, page, name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from wsistore.slides.tiff import tags
 from wsistore.slides.tiff.page import Page
 
+IMAGE_DESCRIPTION = "tiff.ImageDescription"
+
 _TEXTS = {
-    "tiff.ImageDescription": tags.IMAGE_DESCRIPTION,
+    IMAGE_DESCRIPTION: tags.IMAGE_DESCRIPTION,
     "tiff.Make": tags.MAKE,
     "tiff.Model": tags.MODEL,
     "tiff.Software": tags.SOFTWARE,

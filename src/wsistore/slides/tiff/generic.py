@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wsistore.slides.metadata import MppFound, mpp_of_resolution
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.container import TiffContainer
+from wsistore.slides.tiff.container import Description, TiffContainer
 from wsistore.slides.tiff.describing import tiff_properties
 from wsistore.slides.tiff.index import TiffIndex
 from wsistore.slides.tiff.page import Page
@@ -33,16 +33,8 @@ def open_generic(index: TiffIndex, pages: Sequence[Page]) -> TiffContainer:
     first = pages[0]
     levels, notes = choose_levels(first, level_candidates(index, first, pages[1:]))
     mpp, said = resolution_of(first)
-    return TiffContainer(
-        "generic-tiff",
-        index,
-        levels,
-        properties=tiff_properties(first),
-        mpp=mpp,
-        magnification=None,
-        associated={},
-        notes=(*notes, *said),
-    )
+    description = Description(tiff_properties(first), mpp, None, (*notes, *said))
+    return TiffContainer("generic-tiff", index, levels, describe=lambda: description, associated={})
 
 
 def level_candidates(index: TiffIndex, first: Page, others: Sequence[Page]) -> list[Page]:

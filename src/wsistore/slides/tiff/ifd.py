@@ -29,9 +29,6 @@ BLOCK_BYTES = 8192
 """One read per IFD: Aperio writes small values just behind it, others just before."""
 
 
-_TYPE_BYTES = dict(tags.TYPE_BYTES)  # asked faster than through its proxy
-
-
 class Layout(NamedTuple):
     """How integers lie in this file.
 
@@ -210,7 +207,7 @@ class Ifd:
         if found is None:
             raise self.corrupt(f"{name_of(tag)} is missing")
         kind, count, position = found
-        size = _TYPE_BYTES.get(kind)
+        size = tags.TYPE_BYTES.get(kind)
         if size is None:
             raise self.corrupt(f"{name_of(tag)} has the unknown field type {kind}")
         if count == 0:

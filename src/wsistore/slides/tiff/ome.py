@@ -18,7 +18,7 @@ from wsistore.slides.metadata import (
     magnification_of_text,
     mpp_of_text,
 )
-from wsistore.slides.tiff.container import TiffContainer
+from wsistore.slides.tiff.container import Description, TiffContainer
 from wsistore.slides.tiff.describing import tiff_properties
 from wsistore.slides.tiff.generic import level_candidates, resolution_of
 from wsistore.slides.tiff.index import TiffIndex
@@ -98,19 +98,22 @@ def open_ome(index: TiffIndex, pages: Sequence[Page], description: str) -> TiffC
     levels, notes = choose_levels(page, level_candidates(index, page, others))
     mpp, said = _pixel_size(page, image)
     magnification, said_too = _magnification(root, image)
+    said_of_itself = Description(
+        {**tiff_properties(page), **_properties(image, description)},
+        mpp,
+        magnification,
+        (*notes, *said, *said_too),
+    )
     return TiffContainer(
         "ome-tiff",
         index,
         levels,
-        properties={**tiff_properties(page), **_properties(image, description)},
-        mpp=mpp,
-        magnification=magnification,
+        describe=lambda: said_of_itself,
         associated={
             found.role: _page_of(index, pages, found)
             for found in reversed(images)  # the first of a name wins
             if found.role and found is not image
         },
-        notes=(*notes, *said, *said_too),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from wsistore.codecs import BlockFormat
 from wsistore.codecs.model import Color
+from wsistore.errors import CorruptSlideError
 from wsistore.geometry import Size, ceil_div
 from wsistore.slides.tiff import tags
 from wsistore.slides.tiff.ifd import Entry, Ifd, name_of
@@ -63,27 +65,29 @@ class Page:
 
     def __init__(self, ifd: Ifd) -> None:
         self.ifd = ifd
-        self.size = Size(
-            self._side(tags.IMAGE_WIDTH, MAX_SIDE), self._side(tags.IMAGE_LENGTH, MAX_SIDE)
-        )
+        self.size = self._size(tags.IMAGE_WIDTH, tags.IMAGE_LENGTH, MAX_SIDE)
         self.subfile_type = ifd.number(tags.NEW_SUBFILE_TYPE, 0)
         self.is_tiled = tags.TILE_WIDTH in ifd or tags.TILE_OFFSETS in ifd
         if self.is_tiled:
-            self.segment_size = Size(
-                self._side(tags.TILE_WIDTH, MAX_TILE_SIDE),
-                self._side(tags.TILE_LENGTH, MAX_TILE_SIDE),
-            )
+            self.segment_size = self._size(tags.TILE_WIDTH, tags.TILE_LENGTH, MAX_TILE_SIDE)
         else:
             rows = ifd.number(tags.ROWS_PER_STRIP, self.size.height)
             if rows < 1:
                 raise ifd.corrupt(f"{name_of(tags.ROWS_PER_STRIP)} is 0")
             self.segment_size = Size(self.size.width, min(rows, self.size.height))
 
-    def _side(self, tag: int, most: int) -> int:
-        value = self.ifd.number(tag)
-        if not 1 <= value <= most:
-            raise self.ifd.corrupt(f"{name_of(tag)} is {value}, expected 1 to {most}")
-        return value
+    def _size(self, width_tag: int, height_tag: int, most: int) -> Size:
+        number = self.ifd.number
+        width = number(width_tag)
+        if not 1 <= width <= most:
+            raise self._absurd(width_tag, width, most)
+        height = number(height_tag)
+        if not 1 <= height <= most:
+            raise self._absurd(height_tag, height, most)
+        return Size(width, height)
+
+    def _absurd(self, tag: int, value: int, most: int) -> CorruptSlideError:
+        return self.ifd.corrupt(f"{name_of(tag)} is {value}, expected 1 to {most}")
 
     @property
     def label(self) -> str:
@@ -122,25 +126,39 @@ class Page:
             If one is missing, or is not as long as there are tiles or strips.
         """
         columns, rows = self.segment_grid
-        return Segments(
-            self._array(tags.TILE_OFFSETS if self.is_tiled else tags.STRIP_OFFSETS, columns, rows),
-            self._array(
-                tags.TILE_BYTE_COUNTS if self.is_tiled else tags.STRIP_BYTE_COUNTS, columns, rows
-            ),
-        )
+        if self.is_tiled:
+            wanted = tags.TILE_OFFSETS, tags.TILE_BYTE_COUNTS
+        else:
+            wanted = tags.STRIP_OFFSETS, tags.STRIP_BYTE_COUNTS
+        return Segments(*[self._array(tag, columns, rows) for tag in wanted])
 
     def _array(self, tag: int, columns: int, rows: int) -> Entry:
         entry = self.ifd.entry(tag)
-        if entry.type not in tags.UNSIGNED:
+        _, kind, values, _ = entry
+        if kind not in tags.UNSIGNED:
             raise self.ifd.corrupt(
-                f"{name_of(tag)} has field type {entry.type}, expected unsigned integers"
+                f"{name_of(tag)} has field type {kind}, expected unsigned integers"
             )
-        if entry.values != columns * rows:
+        if values != columns * rows:
             raise self.ifd.corrupt(
-                f"{name_of(tag)} has {entry.values} values, expected {columns * rows} "
+                f"{name_of(tag)} has {values} values, expected {columns * rows} "
                 f"({columns} columns x {rows} rows)"
             )
         return entry
+
+    def check_encoding(self) -> tuple[str, Color, int, int]:
+        """Return codec, colour, samples per pixel and predictor; raises as `block_format`."""
+        ifd = self.ifd
+        samples = self._samples()
+        number = ifd.number(tags.COMPRESSION, 1)
+        codec = tags.CODECS.get(number)
+        if codec is None:
+            known = tags.COMPRESSION_NAMES.get(number, "unknown")
+            raise ifd.unsupported(f"compression {number} ({known})", hint=TRY_OPENSLIDE)
+        predictor = ifd.number(tags.PREDICTOR, 1) if codec in tags.PREDICTABLE else 1
+        if predictor not in (1, 2):
+            raise ifd.unsupported(f"{name_of(tags.PREDICTOR)} {predictor}, only 1 and 2 are read")
+        return codec, self._color(number, codec, samples), samples, predictor
 
     def block_format(self, *, with_tables: bool = True) -> BlockFormat:
         """Return how its tiles or strips are encoded.
@@ -158,28 +176,12 @@ class Page:
         wsistore.errors.CorruptSlideError
             If tags contradict each other.
         """
-        ifd = self.ifd
-        samples = self._samples()
-        number = ifd.number(tags.COMPRESSION, 1)
-        codec = tags.CODECS.get(number)
-        if codec is None:
-            known = tags.COMPRESSION_NAMES.get(number, "unknown")
-            raise ifd.unsupported(f"compression {number} ({known})", hint=TRY_OPENSLIDE)
-        predictor = ifd.number(tags.PREDICTOR, 1) if codec in tags.PREDICTABLE else 1
-        if predictor not in (1, 2):
-            raise ifd.unsupported(f"{name_of(tags.PREDICTOR)} {predictor}, only 1 and 2 are read")
+        codec, color, samples, predictor = self.check_encoding()
         tables = b""
         if with_tables and codec == "jpeg":
-            tables = ifd.data(tags.JPEG_TABLES, most=MAX_TABLES_BYTES) or b""
-        return BlockFormat(
-            codec=codec,
-            width=self.segment_size.width,
-            height=self.segment_size.height,
-            channels=samples,
-            color=self._color(number, codec, samples),
-            tables=tables,
-            predictor=predictor,
-        )
+            tables = self.ifd.data(tags.JPEG_TABLES, most=MAX_TABLES_BYTES) or b""
+        width, height = self.segment_size
+        return _shared_format(codec, width, height, samples, color, tables, predictor)
 
     def _samples(self) -> int:
         ifd = self.ifd
@@ -232,3 +234,17 @@ class Page:
         if samples not in expected:
             wanted = " or ".join(map(str, expected))
             raise self.ifd.corrupt(f"{samples} samples per pixel with {what}, expected {wanted}")
+
+
+@functools.lru_cache(maxsize=256)
+def _shared_format(
+    codec: str,
+    width: int,
+    height: int,
+    channels: int,
+    color: Color,
+    tables: bytes,
+    predictor: int,
+) -> BlockFormat:
+    """Return the format of these values; equal ones are one object, as caches by it like."""
+    return BlockFormat(codec, width, height, channels, color, "yxc", tables, predictor)
