@@ -99,29 +99,31 @@ class TiffContainer(Container):
     def _description(self) -> Description:
         return self._describe()
 
+    # Attributes in the contract; mypy takes a lazy one for a property, which it is not.
+
     @lazy
-    def properties(self) -> Mapping[str, str]:
+    def properties(self) -> Mapping[str, str]:  # type: ignore[override]
         """All that the file says of itself; see `Container`."""
         found = {"wsistore.format": self.format, **self._description.properties}
         return MappingProxyType(found)
 
     @lazy
-    def mpp(self) -> Mpp | None:
+    def mpp(self) -> Mpp | None:  # type: ignore[override]
         """Pixel size at level 0 with its origin."""
         return self._description.mpp
 
     @lazy
-    def magnification(self) -> Magnification | None:
+    def magnification(self) -> Magnification | None:  # type: ignore[override]
         """Objective power with its origin."""
         return self._description.magnification
 
     @lazy
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Reasons why what was stated or found is not used."""
         return self._description.notes
 
     @lazy
-    def associated(self) -> Mapping[str, Callable[[], NDArray[np.uint8]]]:
+    def associated(self) -> Mapping[str, Callable[[], NDArray[np.uint8]]]:  # type: ignore[override]
         """Readers of the associated images by name."""
         readers = {name: self._reader(name, page) for name, page in self._associated.items()}
         return MappingProxyType(readers)

@@ -154,20 +154,21 @@ class Ifd:
         found = _directory(codes, count).unpack(self.raw)
         self.next_offset: int = found[-1]
         # Values of unknown tags are never looked at, so nothing is asked of them.
-        entries = dict(
-            zip(found[:-1:4], zip(found[1::4], found[2::4], found[3::4], strict=True), strict=True)
+        places = zip(found[1::4], found[2::4], found[3::4], strict=True)
+        self._entries: dict[int, tuple[int, int, int]] = dict(
+            zip(found[:-1:4], places, strict=True)
         )
-        self._entries: dict[int, tuple[int, int, int]] = entries
-        if len(entries) != count:
+        if len(self._entries) != count:
             self._settle_twins(found)
 
     def _settle_twins(self, found: tuple[int, ...]) -> None:
         """Take the first entry of a tag that is there twice, if nobody looks at it."""
-        self._entries = entries = {}
+        entries: dict[int, tuple[int, int, int]] = {}
         for tag, *entry in zip(found[:-1:4], found[1::4], found[2::4], found[3::4], strict=True):
             if tag in entries and tag in tags.NAMES:
                 raise self.corrupt(f"{name_of(tag)} is there twice")
             entries.setdefault(tag, (entry[0], entry[1], entry[2]))
+        self._entries = entries
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
