@@ -104,34 +104,32 @@ INLINE void stretch(const int16_t *sums, int count, int shift, int low, int high
 /* The samples of a component under the px (x0 ... x1 - 1, y), one for each; in place where the
  * component is as fine as the image, else made in `room`. */
 static const uint8_t *row_of(
-    const Plane *plane, const Component *component, const Component *finest, int x0, int x1, int y,
-    int16_t *sums, uint8_t *room
+    const Plane *plane, int x0, int x1, int y, int16_t *sums, uint8_t *room
 ) {
-    int wide = finest->h > component->h, high = finest->v > component->v;
-    int row = high ? y >> 1 : y;
-    const uint8_t *near = plane->at + (ptrdiff_t)(row - plane->y) * plane->stride - plane->x;
-    if (!wide) return near + x0;
+    int row = plane->high ? y >> 1 : y;
+    if (!plane->wide) return sample_at(plane, x0, row);
     int from = x0 >> 1, to = ((x1 - 1) >> 1) + 1;
-    int first = from > 0 ? from - 1 : 0, end = to < component->width ? to + 1 : component->width;
+    int first = from > 0 ? from - 1 : 0, end = to < plane->width ? to + 1 : plane->width;
+    const uint8_t *near = sample_at(plane, first, row);
     int16_t *at = sums + (first - (from - 1));
-    if (high) {
+    if (plane->high) {
         int other = y & 1 ? row + 1 : row - 1;
         if (other < 0) other = 0;
-        if (other >= component->height) other = component->height - 1;
-        const uint8_t *far = plane->at + (ptrdiff_t)(other - plane->y) * plane->stride - plane->x;
+        if (other >= plane->height) other = plane->height - 1;
+        const uint8_t *far = sample_at(plane, first, other);
         for (int i = 0; i < end - first; i += LANES) {
-            Levels sum = 3 * widened(near + first + i) + widened(far + first + i);
+            Levels sum = 3 * widened(near + i) + widened(far + i);
             memcpy(at + i, &sum, sizeof sum);
         }
     } else {
         for (int i = 0; i < end - first; i += LANES) {
-            Levels level = widened(near + first + i);
+            Levels level = widened(near + i);
             memcpy(at + i, &level, sizeof level);
         }
     }
     if (first == from) sums[0] = sums[1]; /* the image's edges are repeated */
     if (end == to) sums[to - from + 1] = sums[to - from];
-    if (high) stretch(sums, to - from, 4, 8, 7, room);
+    if (plane->high) stretch(sums, to - from, 4, 8, 7, room);
     else stretch(sums, to - from, 2, 1, 2, room);
     return room + (x0 & 1);
 }

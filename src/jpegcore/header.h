@@ -12,15 +12,15 @@
 
 #include "huffman.h"
 
+#define NARROW 12 /* px of which chroma has 3 samples or less, in full or at half the size */
 #define MAX_SIDE 4096 /* px of a tile; DC predictions of so many blocks fit 32 bits */
 /* Coefficients are found by their place in zigzag order; a run that leaves the block, and the
  * end of a block, lead into the padding, where every quantization step is 0. */
 #define PADDED (64 + END_OF_BLOCK)
 
 typedef struct {
-    int h, v;          /* sampling factors: 1 or 2 */
-    int width, height; /* in samples, without padding */
-    int dc, ac;        /* which Huffman tables */
+    int h, v;   /* sampling factors: 1 or 2 */
+    int dc, ac; /* which Huffman tables */
     int16_t steps[PADDED];
 } Component;
 
@@ -111,13 +111,8 @@ static int read_frame(Header *header, Gathered *seen, const uint8_t *at, const u
     if (!known) return 0;
     header->mcus_x = (header->width + 8 * h - 1) / (8 * h);
     header->mcus_y = (header->height + 8 * v - 1) / (8 * v);
-    for (int c = 0; c < header->count; c++) {
-        Component *component = &header->components[c];
-        component->width = (header->width * component->h + h - 1) / h;
-        component->height = (header->height * component->v + v - 1) / v;
-    }
-    /* libjpeg repeats so narrow chroma instead of interpolating it. */
-    if (h == 2 && header->components[1].width <= 2) return 0;
+    /* libjpeg repeats narrow chroma instead of interpolating it. */
+    if (h == 2 && header->width < NARROW) return 0;
     seen->has_frame = 1;
     return 1;
 }

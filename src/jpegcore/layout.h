@@ -19,20 +19,24 @@ typedef struct {
     const Header *header;
     const uint8_t *data; /* the stream from its scan's data on */
     size_t size;
-    Range region;     /* px */
+    int scale;        /* 1, or 2 for half the size: blocks of 4 x 4 */
+    Range region;     /* px at that scale */
     int strict;       /* whether the data are read to their end */
     uint8_t *out;     /* the region's first px */
     ptrdiff_t stride; /* bytes from row to row of `out` */
 } Job;
 
-/* A component's samples from (x, y) on; `at` is that sample. */
+/* The part of a component that is decoded. */
 typedef struct {
-    uint8_t *at;
-    int stride, x, y;
+    int edge;          /* samples of a block's side: 8 or 4 */
+    int wide, high;    /* whether it is stretched to the image's width, height */
+    int width, height; /* samples of the whole component, without padding */
+    Range blocks;
+    uint8_t *at; /* its first sample */
+    int stride;
 } Plane;
 
 typedef struct {
-    Range blocks[3]; /* of each component: those that are needed */
     Plane planes[3];
     uint8_t *clean; /* the scan's data without stuffed zeros and restart markers */
     size_t *ends;   /* where each restart interval ends in it */
@@ -45,24 +49,46 @@ INLINE int intervals_of(const Header *header) {
     return each ? (mcus + each - 1) / each : 1;
 }
 
-/* The blocks of a component under a region, with what is interpolated between. */
-INLINE Range blocks_under(const Header *header, int c, Range region) {
+INLINE int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+/* What a region needs of a component, with what is interpolated between. At half the size,
+ * libjpeg decodes a component that is half as fine both ways in full, instead of stretching
+ * one of half the size (jdmaster.c); so its blocks stay 8 x 8. */
+INLINE Plane plane_under(const Job *job, int c) {
+    const Header *header = job->header;
     const Component *component = &header->components[c], *finest = &header->components[0];
-    Range samples = region;
-    if (finest->h > component->h) {
-        samples.x0 = (region.x0 >> 1) - 1;
-        samples.x1 = ((region.x1 - 1) >> 1) + 2;
+    const int wide = finest->h > component->h, high = finest->v > component->v;
+    const int full = job->scale == 1 || (wide && high);
+    Range samples = job->region;
+    Plane plane = {.edge = full ? 8 : 4};
+    plane.wide = wide && !(full && job->scale == 2);
+    plane.high = high && !(full && job->scale == 2);
+    plane.width = ceil_div(header->width * component->h * plane.edge, finest->h * 8);
+    plane.height = ceil_div(header->height * component->v * plane.edge, finest->v * 8);
+    if (plane.wide) {
+        samples.x0 = (samples.x0 >> 1) - 1;
+        samples.x1 = ((samples.x1 - 1) >> 1) + 2;
     }
-    if (finest->v > component->v) {
-        samples.y0 = (region.y0 >> 1) - 1;
-        samples.y1 = ((region.y1 - 1) >> 1) + 2;
+    if (plane.high) {
+        samples.y0 = (samples.y0 >> 1) - 1;
+        samples.y1 = ((samples.y1 - 1) >> 1) + 2;
     }
-    if (samples.x0 < 0) samples.x0 = 0;
-    if (samples.y0 < 0) samples.y0 = 0;
-    if (samples.x1 > component->width) samples.x1 = component->width;
-    if (samples.y1 > component->height) samples.y1 = component->height;
-    Range blocks = {samples.x0 / 8, samples.y0 / 8, (samples.x1 + 7) / 8, (samples.y1 + 7) / 8};
-    return blocks;
+    plane.blocks.x0 = samples.x0 > 0 ? samples.x0 / plane.edge : 0;
+    plane.blocks.y0 = samples.y0 > 0 ? samples.y0 / plane.edge : 0;
+    plane.blocks.x1 = ceil_div(samples.x1 < plane.width ? samples.x1 : plane.width, plane.edge);
+    plane.blocks.y1 = ceil_div(samples.y1 < plane.height ? samples.y1 : plane.height, plane.edge);
+    plane.stride = plane.edge * (plane.blocks.x1 - plane.blocks.x0);
+    return plane;
+}
+
+INLINE size_t plane_room(const Plane *plane) {
+    return (size_t)plane->stride * (size_t)plane->edge * (size_t)(plane->blocks.y1 - plane->blocks.y0);
+}
+
+/* Where a sample of a plane lies. */
+INLINE uint8_t *sample_at(const Plane *plane, int x, int y) {
+    int down = y - plane->edge * plane->blocks.y0, right = x - plane->edge * plane->blocks.x0;
+    return plane->at + (ptrdiff_t)down * plane->stride + right;
 }
 
 /* Samples of a row, with those beyond it that are touched. */
@@ -73,8 +99,8 @@ INLINE size_t room_for(const Job *job) {
     size_t size = sizeof(size_t) * (size_t)intervals_of(job->header) + job->size + TAIL;
     size_t width = (size_t)(job->region.x1 - job->region.x0);
     for (int c = 0; c < job->header->count; c++) {
-        Range blocks = blocks_under(job->header, c, job->region);
-        size += 64 * (size_t)(blocks.x1 - blocks.x0) * (size_t)(blocks.y1 - blocks.y0);
+        Plane plane = plane_under(job, c);
+        size += plane_room(&plane);
     }
     return size + 6 * row_room(width) + 2 * row_room(width) + 12 * 64;
 }
@@ -95,12 +121,9 @@ INLINE void lay_out(const Job *job, Scratch *scratch, uint8_t *room) {
         scratch->coloured[c] = take(&room, row_room(width));
     }
     for (int c = 0; c < header->count; c++) {
-        Range blocks = scratch->blocks[c] = blocks_under(header, c, job->region);
         Plane *plane = &scratch->planes[c];
-        plane->stride = 8 * (blocks.x1 - blocks.x0);
-        plane->x = 8 * blocks.x0;
-        plane->y = 8 * blocks.y0;
-        plane->at = take(&room, 8 * (size_t)plane->stride * (size_t)(blocks.y1 - blocks.y0));
+        *plane = plane_under(job, c);
+        plane->at = take(&room, plane_room(plane));
     }
     scratch->clean = room;
 }

@@ -75,7 +75,8 @@ static void end_call(Call *call) {
 
 /* Fill in a job but for where its px go; 0 with an exception set if it makes no sense. */
 static int begin_job(
-    Call *call, PyObject *capsule, PyObject *block, Py_ssize_t data_at, Range region, int strict
+    Call *call, PyObject *capsule, PyObject *block, Py_ssize_t data_at, Range region, int scale,
+    int strict
 ) {
     Job *job = &call->jobs[call->blocks_held];
     Py_buffer *held = &call->blocks[call->blocks_held];
@@ -84,13 +85,16 @@ static int begin_job(
     if (PyObject_GetBuffer(block, held, PyBUF_SIMPLE) < 0) return 0;
     call->blocks_held++;
     int fits = region.x0 >= 0 && region.y0 >= 0 && region.x0 < region.x1 && region.y0 < region.y1;
-    fits = fits && region.x1 <= job->header->width && region.y1 <= job->header->height;
+    fits = fits && (scale == 1 || scale == 2);
+    fits = fits && region.x1 <= ceil_div(job->header->width, scale);
+    fits = fits && region.y1 <= ceil_div(job->header->height, scale);
     if (!fits || data_at < 0 || data_at > held->len) {
         PyErr_SetString(PyExc_ValueError, "the region or the data are not inside the tile");
         return 0;
     }
     job->data = (const uint8_t *)held->buf + data_at;
     job->size = (size_t)(held->len - data_at);
+    job->scale = scale;
     job->region = region;
     job->strict = strict;
     return 1;
@@ -120,18 +124,18 @@ static PyObject *run_call(Call *call) {
 
 PyDoc_STRVAR(
     decode_doc,
-    "decode(header, block, data_at, x, y, out, strict)\n--\n\n"
-    "Decode the region at (x, y) px that fills `out`, (h, w, 3) uint8; False if that is for\n"
-    "another decoder to do or to judge. The data begin at byte `data_at` of `block`; `strict`\n"
-    "reads them to their end."
+    "decode(header, block, data_at, x, y, out, scale, strict)\n--\n\n"
+    "Decode the region at (x, y) px that fills `out`, (h, w, 3) uint8, in full (`scale` 1) or at\n"
+    "half the size (2, px are those of the half); False if that is for another decoder to do\n"
+    "or to judge. The data begin at byte `data_at` of `block`; `strict` reads them to their end."
 );
 
 static PyObject *decode(PyObject *self, PyObject *args) {
     (void)self;
     PyObject *capsule, *block, *target;
     Py_ssize_t data_at;
-    int x, y, strict;
-    if (!PyArg_ParseTuple(args, "OOniiOp", &capsule, &block, &data_at, &x, &y, &target, &strict)) {
+    int x, y, scale, strict;
+    if (!PyArg_ParseTuple(args, "OOniiOip", &capsule, &block, &data_at, &x, &y, &target, &scale, &strict)) {
         return NULL;
     }
     Call call;
@@ -147,7 +151,7 @@ static PyObject *decode(PyObject *self, PyObject *args) {
     }
     if (x < 0 || x > MAX_SIDE || y < 0 || y > MAX_SIDE) x = y = -1;
     Range region = {x, y, x + (int)out->shape[1], y + (int)out->shape[0]};
-    if (!begin_job(&call, capsule, block, data_at, region, strict)) goto end;
+    if (!begin_job(&call, capsule, block, data_at, region, scale, strict)) goto end;
     call.jobs[0].out = out->buf;
     call.jobs[0].stride = out->strides[0];
     PyObject *done = run_call(&call);
@@ -160,14 +164,16 @@ end:
 
 PyDoc_STRVAR(
     decode_many_doc,
-    "decode_many(jobs, out, row_bytes, strict)\n--\n\n"
+    "decode_many(jobs, out, row_bytes, scale, strict)\n--\n\n"
     "Decode regions of many tiles into one C-contiguous array of bytes, in one go without the\n"
     "GIL. A job is (header, block, data_at, x, y, width, height, offset): as in `decode`, with\n"
     "the first px of the region at byte `offset` of `out` and its rows `row_bytes` apart.\n"
     "A byte for each job is returned: 0 where it is for another decoder."
 );
 
-static int begin_many(Call *call, PyObject *jobs, Py_ssize_t row_bytes, int strict) {
+static int begin_many(
+    Call *call, PyObject *jobs, Py_ssize_t row_bytes, int scale, int strict
+) {
     for (Py_ssize_t k = 0; k < call->count; k++) {
         PyObject *capsule, *block, *item = PyList_GetItem(jobs, k);
         Py_ssize_t data_at, offset;
@@ -181,7 +187,7 @@ static int begin_many(Call *call, PyObject *jobs, Py_ssize_t row_bytes, int stri
             x = y = -1;
         }
         Range region = {x, y, x + width, y + height};
-        if (!begin_job(call, capsule, block, data_at, region, strict)) return 0;
+        if (!begin_job(call, capsule, block, data_at, region, scale, strict)) return 0;
         Py_ssize_t last = (Py_ssize_t)(height - 1) * row_bytes + 3 * (Py_ssize_t)width;
         if (offset < 0 || last > call->out.len || offset > call->out.len - last) {
             PyErr_SetString(PyExc_ValueError, "the region does not fit the output");
@@ -197,8 +203,8 @@ static PyObject *decode_many(PyObject *self, PyObject *args) {
     (void)self;
     PyObject *jobs, *target, *result = NULL;
     Py_ssize_t row_bytes;
-    int strict;
-    if (!PyArg_ParseTuple(args, "OOnp", &jobs, &target, &row_bytes, &strict)) return NULL;
+    int scale, strict;
+    if (!PyArg_ParseTuple(args, "OOnip", &jobs, &target, &row_bytes, &scale, &strict)) return NULL;
     Py_ssize_t count = PyList_Size(jobs);
     if (count < 0) return NULL;
     if (row_bytes < 0 || row_bytes > ((Py_ssize_t)1 << 40)) {
@@ -207,7 +213,7 @@ static PyObject *decode_many(PyObject *self, PyObject *args) {
     }
     Call call;
     if (begin_call(&call, count) && PyObject_GetBuffer(target, &call.out, PyBUF_CONTIG) == 0 &&
-        begin_many(&call, jobs, row_bytes, strict)) {
+        begin_many(&call, jobs, row_bytes, scale, strict)) {
         result = run_call(&call);
     }
     end_call(&call);

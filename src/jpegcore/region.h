@@ -46,7 +46,7 @@ static Range mcus_under(const Job *job, const Scratch *scratch) {
     Range mcus = {job->header->mcus_x, job->header->mcus_y, 0, 0};
     for (int c = 0; c < job->header->count; c++) {
         const Component *component = &job->header->components[c];
-        const Range *blocks = &scratch->blocks[c];
+        const Range *blocks = &scratch->planes[c].blocks;
         int x0 = blocks->x0 / component->h, x1 = (blocks->x1 - 1) / component->h + 1;
         int y0 = blocks->y0 / component->v, y1 = (blocks->y1 - 1) / component->v + 1;
         if (x0 < mcus.x0) mcus.x0 = x0;
@@ -80,9 +80,10 @@ static int read_mcu(
     int16_t block[64] __attribute__((aligned(32)));
     for (int c = 0; c < header->count; c++) {
         const Component *component = &header->components[c];
+        const Plane *plane = &scratch->planes[c];
         for (int k = 0; k < component->h * component->v; k++, turns += 2) {
             int x = mx * component->h + k % component->h, y = my * component->v + k / component->h;
-            if (!is_in(&scratch->blocks[c], x, y)) {
+            if (!is_in(&plane->blocks, x, y)) {
                 if (!skip_mcus(bits, turns, 2, 1)) return 0;
                 continue;
             }
@@ -91,9 +92,9 @@ static int read_mcu(
                 &predictions[c], block
             );
             if (!known) return 0;
-            const Plane *plane = &scratch->planes[c];
-            uint8_t *out = plane->at + (ptrdiff_t)(8 * y - plane->y) * plane->stride;
-            transform_block(block, known, out + 8 * x - plane->x, plane->stride);
+            uint8_t *out = sample_at(plane, plane->edge * x, plane->edge * y);
+            if (plane->edge == 8) transform_block(block, known, out, plane->stride);
+            else halve_block(block, known, out, plane->stride);
         }
     }
     return 1;
@@ -144,15 +145,13 @@ static int read_scan_data(const Job *job, Scratch *scratch) {
 
 static void colour_region(const Job *job, Scratch *scratch) {
     const Header *header = job->header;
-    const Component *finest = &header->components[0];
     int x0 = job->region.x0, x1 = job->region.x1, width = x1 - x0;
     for (int y = job->region.y0; y < job->region.y1; y++) {
         uint8_t *out = job->out + (ptrdiff_t)(y - job->region.y0) * job->stride;
         const uint8_t *rows[3] = {NULL, NULL, NULL};
         for (int c = 0; c < header->count; c++) {
             rows[c] = row_of(
-                &scratch->planes[c], &header->components[c], finest, x0, x1, y, scratch->sums,
-                scratch->stretched[c]
+                &scratch->planes[c], x0, x1, y, scratch->sums, scratch->stretched[c]
             );
         }
         if (header->count == 1) rows[1] = rows[2] = rows[0];

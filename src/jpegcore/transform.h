@@ -143,7 +143,7 @@ INLINE void inverse_dct(const int16_t *block, uint8_t *out, int stride, int corn
 
 /* The same where all coefficients but the first are 0. */
 INLINE void flat_block(int32_t dc, uint8_t *out, int stride) {
-    int32_t level = (((dc << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
+    int32_t level = ((dc * (1 << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
     level = level < 0 ? 0 : level > 255 ? 255 : level;
     for (int k = 0; k < 8; k++) memset(out + (ptrdiff_t)k * stride, level, 8);
 }
@@ -155,6 +155,44 @@ static NOINLINE void transform_block(const int16_t *block, int known, uint8_t *o
     if (known == 1) flat_block(block[0], out, stride);
     else if (known <= CORNER) inverse_dct(block, out, stride, 1);
     else inverse_dct(block, out, stride, 0);
+}
+
+/* One dimension of the transform to half the size, for 8 lines at once (jidctred.c, 4 x 4): the
+ * fourth coefficient has no part in it. */
+INLINE void halve_lines(const Shorts *in, Shorts *out, int shift) {
+    const Lanes in1 = wide(in[1]), in2 = wide(in[2]), in3 = wide(in[3]);
+    const Lanes in5 = wide(in[5]), in6 = wide(in[6]), in7 = wide(in[7]);
+    const Lanes base = (wide(in[0]) << (BITS + 1)) + (1 << (shift - 1));
+    const Lanes even = in2 * FIXED(1.847759065) - in6 * FIXED(0.765366865);
+    const Lanes inner = in5 * FIXED(1.451774981) - in7 * FIXED(0.211164243) -
+                        in3 * FIXED(2.172734803) + in1 * FIXED(1.061594337);
+    const Lanes outer = in3 * FIXED(0.899976223) - in7 * FIXED(0.509795579) -
+                        in5 * FIXED(0.601344887) + in1 * FIXED(2.562915447);
+    out[0] = narrowed((base + even + outer) >> shift);
+    out[1] = narrowed((base - even + inner) >> shift);
+    out[2] = narrowed((base - even - inner) >> shift);
+    out[3] = narrowed((base + even - outer) >> shift);
+}
+
+/* A block at half its size: 4 x 4 samples. */
+static NOINLINE void halve_block(const int16_t *block, int known, uint8_t *out, int stride) {
+    Shorts rows[8], lines[8] = {{0}};
+    if (known == 1) {
+        int32_t level = ((block[0] * (1 << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
+        level = level < 0 ? 0 : level > 255 ? 255 : level;
+        for (int k = 0; k < 4; k++) memset(out + (ptrdiff_t)k * stride, level, 4);
+        return;
+    }
+    memcpy(rows, block, sizeof rows);
+    halve_lines(rows, lines, BITS - KEPT + 1);
+    transpose(lines);
+    halve_lines(lines, rows, BITS + KEPT + 3 + 1);
+    rows[4] = rows[5] = rows[6] = rows[7] = (Shorts){0};
+    transpose(rows);
+    UNROLL(4) for (int k = 0; k < 4; k++) {
+        Bytes8 samples = centred(rows[k]);
+        memcpy(out + (ptrdiff_t)k * stride, &samples, 4);
+    }
 }
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from wsistore.pyramid.options import ConversionOptions
 from wsistore.pyramid.units import write_shard
 from wsistore.sources import open_place
 from wsistore.testing import write_slide
+from wsistore.testing.faults import Reset
+from wsistore.testing.server import FaultServer
 
 SLIDE = {"size": (700, 500), "tile": 64, "levels": (1, 4), "distinct_tiles": 8}
 SHARD = 256
@@ -550,3 +553,19 @@ def test_a_chunk_that_can_not_be_written_fails_its_slide(uploaded, bucket, monke
         ("failed", StoreWriteError.code)
     ]
     assert open_place(bucket).get("x.zarr/.zattrs") is None
+
+
+def test_lost_answers_to_the_documents_that_only_one_may_write(
+    slide, bucket, s3_server, stores, monkeypatch
+):
+    expected = stores("copy")
+    with FaultServer.before(s3_server) as server, monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", server.url)
+        server.play(itertools.repeat(Reset()), lambda r: "if-none-match" in r.headers)
+        report = wsistore.convert(slide, f"{bucket}/s.zarr", **MODES["copy"])
+        report.raise_for_failures()
+        assert [outcome.status for outcome in report.outcomes] == ["done"]
+        creating = [r.path for r in server.requests if "if-none-match" in r.headers]
+        assert len(creating) == 3  # its settings, its settings again at the end, its root
+    assert objects(f"{bucket}/s.zarr") == expected
+    assert open_place(bucket).list_names() == ["s.zarr/"]

@@ -19,8 +19,8 @@ from wsistore.errors import (
     StoreWriteError,
     UsageError,
 )
-from wsistore.sources import ObjectInfo, open_folder, open_place, open_source
-from wsistore.testing.faults import Status
+from wsistore.sources import ObjectInfo, object_folder, open_folder, open_place, open_source
+from wsistore.testing.faults import Fault, Reset, ResetUpload, Status
 from wsistore.testing.server import FaultServer
 
 
@@ -214,6 +214,74 @@ def test_writing_to_a_server_that_fails_ends_in_time(deed: str, tmp_path: Path) 
         with pytest.raises(StoreWriteError, match="s3://b/a/k"):
             deeds[deed]()
         assert time.monotonic() - began < 5
+
+
+class Doing:
+    """A write on a condition, through a server whose PUTs meet faults."""
+
+    def __init__(self, deed: str, url: str, server: FaultServer) -> None:
+        self.place = open_place(url, deadline_s=5, timeout_s=3)
+        self.server = server
+        self.etag = self.place.put("k", b"old") if deed == "replace" else None
+
+    def __call__(self, *faults: Fault | None) -> bool:
+        self.server.reset()
+        self.server.play(faults, lambda request: request.method == "PUT")
+        if self.etag is None:
+            return self.place.create("k", b"new")
+        return self.place.replace("k", b"new", self.etag)
+
+    def puts(self) -> int:
+        return sum(request.method == "PUT" for request in self.server.requests)
+
+
+@pytest.fixture(params=["create", "replace"])
+def doing(
+    request: pytest.FixtureRequest, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Doing]:
+    with FaultServer.before(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield Doing(request.param, bucket, server)
+
+
+def test_a_write_whose_answer_is_lost_was_written(doing: Doing) -> None:
+    assert doing(Reset()) is True  # the server behind has done it
+    assert (doing.puts(), doing.place.get("k")) == (1, b"new")
+
+
+def test_a_write_that_did_not_come_through_is_done_again(doing: Doing) -> None:
+    assert doing(ResetUpload(), ResetUpload()) is True
+    assert (doing.puts(), doing.place.get("k")) == (3, b"new")
+
+
+def test_a_write_that_never_comes_through_is_an_error(doing: Doing) -> None:
+    before = doing.place.get("k")
+    with pytest.raises(StoreWriteError, match="/k"):
+        doing(*[ResetUpload()] * 10)
+    assert doing.puts() < 10
+    assert doing.place.get("k") == before
+
+
+def test_with_the_bytes_of_another_it_was_not_written(doing: Doing) -> None:
+    doing.place.put("k", b"of another")
+    assert doing(Reset()) is False
+    assert doing(ResetUpload()) is False
+    assert doing(Reset(), Reset()) is False
+    assert doing.place.get("k") == b"of another"
+
+
+def test_a_write_that_comes_late_is_found_when_it_is_done_again(
+    doing: Doing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = object_folder._holds, []
+
+    def look_too_early(*told: Any) -> bool:
+        looks.append(told)
+        return len(looks) > 1 and look(*told)
+
+    monkeypatch.setattr(object_folder, "_holds", look_too_early)
+    assert doing(Reset()) is True
+    assert doing.puts() == 2
 
 
 @pytest.mark.parametrize("deed", ["create", "replace"])

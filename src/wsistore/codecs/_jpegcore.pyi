@@ -8,6 +8,7 @@ def decode(
     x: int,
     y: int,
     out: Buffer,
+    scale: int,
     strict: bool,
     /,
 ) -> bool: ...
@@ -15,6 +16,7 @@ def decode_many(
     jobs: list[tuple[object, Buffer, int, int, int, int, int, int]],
     out: Buffer,
     row_bytes: int,
+    scale: int,
     strict: bool,
     /,
 ) -> bytes: ...

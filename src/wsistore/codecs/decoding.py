@@ -94,6 +94,7 @@ def decode_regions(
     block_format: BlockFormat,
     out: NDArray[np.uint8],
     row_bytes: int,
+    scale: int,
     integrity: Integrity,
 ) -> list[int]:
     """Decode regions of many tiles to RGB in one call, the GIL released once.
@@ -109,6 +110,8 @@ def decode_regions(
         undefined.
     row_bytes : int
         Distance between rows of px in `out`, in bytes.
+    scale : {1, 2, 4, 8}
+        As in `decode`.
     integrity : {"strict", "fast"}
         As in `decode`.
 
@@ -125,7 +128,7 @@ def decode_regions(
     """
     decoder = decoder_for(block_format.codec)
     if isinstance(decoder, ManyDecoder):
-        return decoder.decode_regions(jobs, block_format, out, row_bytes, integrity)
+        return decoder.decode_regions(jobs, block_format, out, row_bytes, scale, integrity)
     return list(range(len(jobs)))
 
 

@@ -43,8 +43,7 @@ class JpegDecoder:
     ) -> None:
         """Decode a region; see `wsistore.codecs.Decoder`."""
         known = completer_for(block_format).known(block)
-        whole = region.width == block_format.width and region.height == block_format.height
-        if scale == 1 and not whole and decode_region(known, block, region, out, integrity):
+        if decode_region(known, block, region, out, scale, integrity):
             _finish(out, block_format)
             return
         rest = memoryview(block)[len(known.source) :]
@@ -69,10 +68,11 @@ class JpegDecoder:
         block_format: BlockFormat,
         out: NDArray[np.uint8],
         row_bytes: int,
+        scale: int,
         integrity: Integrity,
     ) -> list[int]:
         """Decode regions of many tiles; see `wsistore.codecs.decode_regions`."""
-        return decode_regions(jobs, block_format, out, row_bytes, integrity)
+        return decode_regions(jobs, block_format, out, row_bytes, scale, integrity)
 
 
 JPEG = JpegDecoder()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SWITCH = "WSISTORE_COMPILED"
 """Environment variable: ``0`` leaves the compiled decoder unused."""
 
+SCALES = (1, 2)
+"""Downsamplings that the compiled decoder does."""
+
 
 def _load() -> tuple[ModuleType | None, str]:
     if os.environ.get(SWITCH) == "0":
@@ -44,10 +47,11 @@ def decode_regions(
     block_format: BlockFormat,
     out: NDArray[np.uint8],
     row_bytes: int,
+    scale: int,
     integrity: Integrity,
 ) -> list[int]:
     """Decode regions of many tiles; see `wsistore.codecs.decode_regions`."""
-    if _core is None or block_format.color == "white-is-zero":
+    if _core is None or scale not in SCALES or block_format.color == "white-is-zero":
         return list(range(len(jobs)))
     completer = completer_for(block_format)
     left: list[int] = []
@@ -65,7 +69,7 @@ def decode_regions(
             continue
         chosen.append(index)
         calls.append((header, block, len(known.source), *region, offset))
-    done = _core.decode_many(calls, out, row_bytes, integrity == "strict")
+    done = _core.decode_many(calls, out, row_bytes, scale, integrity == "strict")
     if not all(done):
         left += [index for index, good in zip(chosen, done, strict=True) if not good]
         left.sort()
@@ -77,15 +81,21 @@ def decode_region(
     block: bytes | memoryview,
     region: Box,
     out: NDArray[np.uint8],
+    scale: int,
     integrity: Integrity,
 ) -> bool:
-    """Decode a region of one tile, (h, w, 3) uint8; say whether it was done."""
-    header = header_of(known)
-    if header is None or _core is None or out.strides[1:] != (3, 1):
+    """Decode a region of one tile at 1/`scale`; say whether it was done.
+
+    `region` is in px of the whole tile, its corner on multiples of `scale`; `out` is
+    (h, w, 3) uint8 of the region's size at that scale.
+    """
+    if _core is None or scale not in SCALES or out.strides[1:] != (3, 1):
         return False
-    done: bool = _core.decode(
-        header, block, len(known.source), region.x, region.y, out, integrity == "strict"
-    )
+    header = header_of(known)
+    if header is None:
+        return False
+    x, y, strict = region.x // scale, region.y // scale, integrity == "strict"
+    done: bool = _core.decode(header, block, len(known.source), x, y, out, scale, strict)
     return done
 
 

@@ -73,7 +73,7 @@ class RegionJob(NamedTuple):
     block : bytes or memoryview
         The encoded tile, whole.
     region : Box
-        Part of it, in tile px.
+        Part of it, in px of the tile at the scale that is asked for.
     offset : int
         Where its first px goes, in bytes of the output.
     """
@@ -141,6 +141,7 @@ class ManyDecoder(Protocol):
         block_format: BlockFormat,
         out: NDArray[np.uint8],
         row_bytes: int,
+        scale: int,
         integrity: Integrity,
     ) -> list[int]:
         """Decode what can be decoded so; see `wsistore.codecs.decode_regions`."""

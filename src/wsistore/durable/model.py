@@ -99,7 +99,9 @@ class Work(ABC):
         Returns
         -------
         bool
-            False where another run with equal settings has done so first.
+            False where another run with equal settings has done so first. In a bucket, where
+            the answer to the last write was lost, that may be this very run, or both may be
+            told True: the store is whole, and the same, in any case.
         """
 
     @abstractmethod
@@ -135,7 +137,11 @@ class Objects(Protocol):
         """Write an object, in place of one that has its key; return its ETag."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one of its key; return whether it was written."""
+        """Write an object unless there is one of its key; return whether it was written.
+
+        Where the server's answer is lost, two that write equal bytes may both be told True,
+        or both False.
+        """
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are no error."""

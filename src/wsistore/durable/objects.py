@@ -209,7 +209,9 @@ class ObjectWork(Work):
         """Make it a store: write the last documents, and remove what belongs to the making.
 
         Of two or more documents the last one is that which is waited for: it is made
-        create-only.
+        create-only. The result only tells who is to report it as done: with equal settings
+        the documents are equal, so it does no harm where a lost answer makes two runs
+        believe to be the first, or none.
 
         Raises
         ------
@@ -277,7 +279,10 @@ class ObjectWork(Work):
         self._place.delete([mark])
 
     def _claim(self) -> None:
-        """Make the settings unless they are there; raise if they are another's."""
+        """Make the settings unless they are there; raise if they are another's.
+
+        Who was first does not matter: runs with equal settings work side by side.
+        """
         key = f"{self._partial}/{SETTINGS}"
         for _ in range(_CLAIMS):
             if self._place.create(key, self._settings_bytes):

@@ -167,7 +167,11 @@ class ObjectPlace(Folder):
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one of its key; return whether it was written.
 
-        Of several that do so at once, one writes.
+        Of several that do so at once, one writes. Where the answer to that one is lost (the
+        connection breaks), the object is looked at: True if it holds these very bytes. So of
+        several that write equal bytes, two may be told True; of others never. And where a
+        server says that it failed, though it has written, False may be told to the one who
+        wrote, for it is asked again and finds the object: look at the bytes if that matters.
 
         Raises
         ------
@@ -188,7 +192,8 @@ class ObjectPlace(Folder):
     def replace(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of one that has this ETag; return whether it was written.
 
-        Of several that read the same state of an object and change it, one writes.
+        Of several that read the same state of an object and change it, one writes; lost
+        answers are as with `create`.
 
         Parameters
         ----------

@@ -110,6 +110,12 @@ def means_not_found(error: Exception) -> bool:
     return isinstance(from_object_error(error, "", ()), SourceNotFoundError)
 
 
+def is_without_answer(error: Exception) -> bool:
+    """Return whether nobody knows what the server did: it did not say, or not in time."""
+    unknown = isinstance(from_object_error(error, "", ()), SourceUnavailableError)
+    return unknown and _STATUS.search(str(error)) is None
+
+
 def _no_bucket(told: str, name: str) -> str:
     """Say which bucket is not there, and who says so; `told` is free of secrets."""
     parts = urlsplit(name)

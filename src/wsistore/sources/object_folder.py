@@ -14,13 +14,15 @@ from wsistore.sources.bucket import COUNTER, Bucket, Result, library_errors
 from wsistore.sources.configuring import options_for
 from wsistore.sources.keys import check_key, check_prefix
 from wsistore.sources.model import ObjectInfo, ObjectPlace
-from wsistore.sources.object_errors import means_not_found, names_no_bucket
+from wsistore.sources.object_errors import is_without_answer, means_not_found, names_no_bucket
 from wsistore.sources.objects import ObjectSource
 
 _DELETED_AT_ONCE = 1000
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 """Of one upload: it holds so many parts, and the one that is being filled."""
+_WRITES = 3
+"""Times that a write on a condition is tried whose answer is lost."""
 
 
 class ObjectFolder(ObjectPlace):
@@ -177,14 +179,44 @@ def _create(store: Any, key: str, data: bytes) -> bool:
     import obstore
     from obstore.exceptions import AlreadyExistsError
 
+    def write() -> bool:
+        try:
+            obstore.put(store, key, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    return _despite_lost_answers(write, store, key, data)
+
+
+def _despite_lost_answers(
+    write: Callable[[], bool], store: Any, key: str, data: bytes, tries: int = _WRITES
+) -> bool:
+    """Write on a condition, also where the connection breaks after the server has done so.
+
+    obstore asks once only then, as a write on a condition is not the same the second time.
+    """
     try:
-        obstore.put(store, key, data, mode="create")
-    except AlreadyExistsError:
-        return False
-    return True
+        return write()
+    except library_errors() as error:
+        if tries < 2 or not is_without_answer(error):
+            raise
+    return (
+        _holds(store, key, data)
+        or _despite_lost_answers(write, store, key, data, tries - 1)
+        or _holds(store, key, data)  # the first one has come late
+    )
+
+
+def _holds(store: Any, key: str, data: bytes) -> bool:
+    return _get_all(store, key) == bytes(data)
 
 
 def _replace(store: Any, key: str, data: bytes, etag: str) -> bool:
+    return _despite_lost_answers(lambda: _replace_once(store, key, data, etag), store, key, data)
+
+
+def _replace_once(store: Any, key: str, data: bytes, etag: str) -> bool:
     from obstore.exceptions import NotFoundError
 
     try:

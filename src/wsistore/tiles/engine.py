@@ -327,7 +327,7 @@ def run_unit(
         return
     blocks = _fetch(table, cells, unit, policy, ledger, canvases, fetched)
     size = sum(len(block) for _, block in blocks)
-    single = store is None and view.scale == 1 and canvases.flags.c_contiguous
+    single = store is None and canvases.flags.c_contiguous
     rest = _place_together(unit, table, blocks, canvases, policy) if single else blocks
     decoded = len(blocks) - len(rest)
     for cell, block in rest:
@@ -428,7 +428,12 @@ def _place_together(
         jobs.append(RegionJob(payload, part, 3 * ((request * rows + y) * columns + x)))
     fast = checked or policy.integrity == "fast"
     left = decode_regions(
-        jobs, table.block_format, canvases, 3 * columns, "fast" if fast else "strict"
+        jobs,
+        table.block_format,
+        canvases,
+        3 * columns,
+        unit.work.view.scale,
+        "fast" if fast else "strict",
     )
     return rest + [chosen[index] for index in left]
 
