@@ -47,6 +47,33 @@ def test_a_lock_on_a_file_that_lost_its_name_counts_for_nothing(tmp_path, monkey
     lock.release()
 
 
+@pytest.mark.parametrize("gone", ["the folder above", "the folder itself"])
+def test_folders_that_a_run_removes_as_it_ends_are_made_again(tmp_path, monkeypatch, gone):
+    folder = tmp_path / "a.work" / "slide"
+    mkdir, lost = os.mkdir, []
+
+    def late(path, *mode):
+        if os.fspath(path) == str(folder) and not lost and folder.parent.exists():
+            lost.append(path)
+            if gone == "the folder above":
+                folder.parent.rmdir()
+            else:  # it was there, and is looked at when it is gone
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        mkdir(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", late)
+    lock = FileLock(folder / "lock", "a.zarr")
+    lock.acquire()
+    assert lost
+    lock.release()
+
+
+def test_a_folder_that_can_not_be_made_is_told(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(errors.StoreWriteError, match=r"can't write .*link: File exists"):
+        FileLock(tmp_path / "link" / "lock", "a.zarr").acquire()
+
+
 def test_a_killed_holder_holds_nothing(tmp_path):
     code = """
 import os, signal, sys

@@ -47,12 +47,12 @@ class FileLock:
         StoreWriteError
             If the lock file can't be made, or the file system has no locks.
         """
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
             try:
                 if self._try():
                     return
             except FileNotFoundError:  # none yet, or the run that ended has removed it
-                self._make_folder()
+                self._make_folder(last=number + 1 == _TRIES)
             except StoreWriteError:
                 raise
             except OSError as error:
@@ -71,12 +71,15 @@ class FileLock:
         os.close(self._fd)
         self._fd = None
 
-    def _make_folder(self) -> None:
+    def _make_folder(self, *, last: bool) -> None:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise write_error(error, folder) from error
+            # A run that ends meanwhile removes empty folders: the next try makes them anew.
+            passes = isinstance(error, FileNotFoundError | FileExistsError)
+            if last or not passes:
+                raise write_error(error, folder) from error
 
     def _try(self) -> bool:
         """Return whether the lock was had; False if its file lost its name meanwhile."""
