@@ -65,6 +65,17 @@ def test_it_serves_until_it_is_told_to_end(
     assert (process.returncode, out, err) == (0, "", "stopped\n")
 
 
+def test_it_may_be_told_to_end_as_soon_as_it_has_said_where_it_is(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wsistore.cli.serving._announce", interrupted)
+    result = CliRunner().invoke(app, ["serve", "--port", "0", str(store)])
+    assert (result.exit_code, result.stderr) == (0, "stopped\n")
+
+
 def test_the_network_is_warned_of(start: Callable[..., subprocess.Popen[str]], store: Path) -> None:
     process = start(store, "--host", "0.0.0.0")
     assert process.stdout is not None

@@ -82,8 +82,8 @@ def serve(
             report=_report,
         ) as server,
     ):
-        _announce(server, host)
         try:
+            _announce(server, host)
             threading.Event().wait()
         except KeyboardInterrupt:  # how it is meant to end
             typer.echo("stopped", err=True)
