@@ -16,13 +16,14 @@ import pytest
 import wsistore
 from wsistore.errors import (
     SourceAccessError,
+    SourceChangedError,
     SourceNotFoundError,
     StoreExistsError,
     StoreMismatchError,
     StoreWriteError,
     UsageError,
 )
-from wsistore.pyramid import objectfiles, units
+from wsistore.pyramid import conversion, objectfiles, units
 from wsistore.pyramid.conversion import SlideJob, convert_slide
 from wsistore.pyramid.options import ConversionOptions
 from wsistore.pyramid.units import write_shard
@@ -479,6 +480,34 @@ def test_prefixes_without_slides_and_names_of_nothing(bucket):
         wsistore.convert(f"{bucket}/nothing", f"{bucket}/out/")
 
 
+def test_the_slide_that_was_planned_is_read(uploaded, bucket, s3_server, monkeypatch):
+    with FaultServer.before(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        wsistore.open_slide(uploaded).fingerprint  # noqa: B018 (for its requests)
+        opening = len(server.requests)
+        server.reset()
+        wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"]).raise_for_failures()
+        of_slide = [request.range for request in server.requests if "s.svs" in request.path]
+        shards = [r for r in server.requests if r.method == "PUT" and "x.zarr/" in r.path]
+        shards = [r for r in shards if "/c/" in r.path and ".x.zarr" not in r.path]
+        # It opens and plans, reads once for each shard, and the associated image once.
+        assert len(of_slide) <= opening + len(shards) + 2
+        assert of_slide.count(of_slide[0]) == 1
+
+
+def test_a_slide_that_changes_after_it_was_planned_is_an_error(uploaded, bucket, monkeypatch):
+    place, begin = open_place(bucket), conversion._begin
+
+    def change_then_begin(*told):
+        place.put("in/s.svs", place.get("in/s.svs") + b" ")
+        return begin(*told)
+
+    monkeypatch.setattr(conversion, "_begin", change_then_begin)
+    report = wsistore.convert(uploaded, f"{bucket}/x.zarr", **MODES["copy"])
+    assert [type(error) for error in report.errors] == [SourceChangedError]
+    assert only(place) == []
+
+
 def test_threads_open_a_remote_slide_once(uploaded, bucket, monkeypatch):
     opened = []
     real = units.open_slide
@@ -489,7 +518,7 @@ def test_threads_open_a_remote_slide_once(uploaded, bucket, monkeypatch):
 
     monkeypatch.setattr(units, "open_slide", counting)
     wsistore.convert(uploaded, f"{bucket}/x.zarr", workers=8, **MODES["copy"]).raise_for_failures()
-    assert len(opened) == 2  # by the planner, and by the workers
+    assert len(opened) == 1  # the one that was planned
 
 
 def uploads(bucket):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -290,6 +290,9 @@ def write_shard(task: ShardTask) -> ShardReceipt:
 def slide_of(ref: SlideRef) -> Slide:
     """Return an open slide; the last few are kept open.
 
+    Of remote ones, workers of the same process meet the slide that was planned, for opening
+    costs requests, and every answer tells whether the object is still the same.
+
     Raises
     ------
     wsistore.errors.SourceChangedError
@@ -299,7 +302,14 @@ def slide_of(ref: SlideRef) -> Slide:
     """
     # Many threads may ask at once, and one opening is enough.
     with _OPENING[0]:
-        return _opened(ref)
+        slide = _opened(replace(ref, fingerprint="") if is_url(ref.path) else ref)
+        # Not all threads at once: it is computed by the first one.
+        if ref.fingerprint and slide.fingerprint != ref.fingerprint:
+            raise SourceChangedError(
+                f"{slide.name} is not the slide that the conversion began with",
+                hint="Leave the file alone while it is converted, and start again.",
+            )
+    return slide
 
 
 @lru_cache(maxsize=_OPEN_SLIDES)
@@ -309,13 +319,7 @@ def _opened(ref: SlideRef) -> Slide:
         if ref.head != ref.path:
             folder = HeadedFolder(folder, open_folder(ref.head))
         return Slide(OmeZarr(folder), ref.path)
-    slide = open_slide(ref.path, mpp=ref.mpp, magnification=ref.magnification)
-    if ref.fingerprint and slide.fingerprint != ref.fingerprint:
-        raise SourceChangedError(
-            f"{slide.name} is not the slide that the conversion began with",
-            hint="Leave the file alone while it is converted, and start again.",
-        )
-    return slide
+    return open_slide(ref.path, mpp=ref.mpp, magnification=ref.magnification)
 
 
 @lru_cache(maxsize=_OPEN_SLIDES)
