@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,31 +255,58 @@ def test_a_slide_that_another_run_holds_is_left_to_it(slides: list[str], tmp_pat
     assert not stamps(tmp_path)
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+root, rename, left = Path(sys.argv.pop(1)), os.rename, [5]
+
+def dying(*told, **more):
+    rename(*told, **more)
+    if len(list(root.glob("patches/*.h5"))) == 3:
+        left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.rename = dying
+from wsistore.cli import main
+main()
+"""
+"""A command that dies amid the pictures of its third slide."""
+
+
 def test_a_killed_run_goes_on(source: SyntheticSlide, tmp_path: Path) -> None:
     folder = tmp_path / "slides"
     folder.mkdir()
-    for number in range(8):
+    for number in range(5):
         shutil.copy(source.path, folder / f"s{number:02d}.svs")
     out = tmp_path / "out"
-    command = [
-        sys.executable, "-m", "wsistore.cli", "segment-and-get-coords", str(folder),
-        "--patch-size", "128", "--target-mag", "10", "-o", str(out), "--patch-workers", "1",
-        "--save-images", "--json",
-    ]  # fmt: skip
     root = out / "10x_128px_0px_overlap"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 30
-    while len(stamps(root)) < 3 and time.monotonic() < end and process.poll() is None:
-        threading.Event().wait(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [
+        "segment-and-get-coords", str(folder), "--patch-size", "128", "--target-mag", "10",
+        "-o", str(out), "--patch-workers", "1", "--save-images", "--json",
+    ]  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(root), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     before = stamps(root)
-    assert 3 <= len(before) < 8
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert len(before) == 3
+    third = list((root / "images" / "s02").glob("*.png"))
+    assert 0 < len(third) < len(read_plan(root / "patches" / "s02.h5"))
+    done = subprocess.run(
+        [sys.executable, "-m", "wsistore.cli", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     report = json.loads(done.stdout)
     assert done.returncode == report["exit_code"] == 0
     after = stamps(root)
-    assert len(after) == 8
+    assert len(after) == 5
     assert {name: after[name] for name in before} == before
     for path in root.glob("patches/*.h5"):
         plan = read_plan(path)
