@@ -11,7 +11,6 @@
 
 /* As many samples as are worked on at once, with 16 bits each. */
 #if defined(__AVX2__)
-#include <immintrin.h>
 #define LANES 16
 typedef int16_t Levels __attribute__((vector_size(32)));
 typedef uint8_t LevelBytes __attribute__((vector_size(16)));

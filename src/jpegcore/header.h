@@ -163,7 +163,10 @@ static int parse_header(Header *header, const uint8_t *at, size_t size) {
             good = length == 4;
             if (good) header->restart_interval = get16(body);
         } else if (marker == 0xE0) {
-            seen.has_jfif |= length >= 16 && !memcmp(body, "JFIF", 5);
+            if (length >= 16 && !memcmp(body, "JFIF", 5)) {
+                if (body[5] != 1) return 0; /* another version, of which libjpeg warns */
+                seen.has_jfif = 1;
+            }
         } else if (marker == 0xEE) {
             if (length >= 14 && !memcmp(body, "Adobe", 5)) {
                 seen.has_adobe = 1;

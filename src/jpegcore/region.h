@@ -81,20 +81,22 @@ static int read_mcu(
     for (int c = 0; c < header->count; c++) {
         const Component *component = &header->components[c];
         const Plane *plane = &scratch->planes[c];
-        for (int k = 0; k < component->h * component->v; k++, turns += 2) {
-            int x = mx * component->h + k % component->h, y = my * component->v + k / component->h;
-            if (!is_in(&plane->blocks, x, y)) {
-                if (!skip_mcus(bits, turns, 2, 1)) return 0;
-                continue;
+        const DcTable *dc = &header->dc[component->dc];
+        const AcTable *ac = &header->ac[component->ac];
+        const int x0 = mx * component->h, x1 = x0 + component->h;
+        const int y0 = my * component->v, y1 = y0 + component->v;
+        for (int y = y0; y < y1; y++) {
+            for (int x = x0; x < x1; x++, turns += 2) {
+                if (!is_in(&plane->blocks, x, y)) {
+                    if (!skip_mcus(bits, turns, 2, 1)) return 0;
+                    continue;
+                }
+                int known = read_block(bits, component, dc, ac, &predictions[c], block);
+                if (!known) return 0;
+                uint8_t *out = sample_at(plane, plane->edge * x, plane->edge * y);
+                if (plane->edge == 8) transform_block(block, known, out, plane->stride);
+                else halve_block(block, known, out, plane->stride);
             }
-            int known = read_block(
-                bits, component, &header->dc[component->dc], &header->ac[component->ac],
-                &predictions[c], block
-            );
-            if (!known) return 0;
-            uint8_t *out = sample_at(plane, plane->edge * x, plane->edge * y);
-            if (plane->edge == 8) transform_block(block, known, out, plane->stride);
-            else halve_block(block, known, out, plane->stride);
         }
     }
     return 1;

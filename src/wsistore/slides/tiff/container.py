@@ -83,7 +83,8 @@ class TiffContainer(Container):
         self._pages = tuple(pages)
         self._describe = describe
         self._associated = associated
-        self._segments = [page.segments() for page in pages]
+        for page in pages:
+            page.check_segments()
         for page in pages:
             page.check_encoding()
         full = pages[0].size
@@ -161,7 +162,7 @@ class TiffContainer(Container):
         return TiffTileTable(
             self._index.source,
             self._index.layout,
-            self._segments[level],
+            page.segments(),
             page.size,
             page.block_format(),
             level,

@@ -42,9 +42,9 @@ class Layout(NamedTuple):
         Bytes of one entry.
     inline_bytes : int
         Longest value that lies within its entry; also the bytes of an offset.
-    count_code, entry_code, offset_code : str
-        `struct` codes of the number of entries, of one entry (tag, type, number of values,
-        and the value or its offset, as one integer), and of an offset.
+    codes : (str, str, str)
+        `struct` codes of the byte order, of one entry (tag, type, number of values, and the
+        value or its offset, as one integer), and of an offset.
     single : mapping of int to (int, int)
         By field type, how a single value is had from the last integer of its entry: shifted
         right by so many bits, and masked.
@@ -54,20 +54,18 @@ class Layout(NamedTuple):
     count_bytes: int
     entry_bytes: int
     inline_bytes: int
-    count_code: str
-    entry_code: str
-    offset_code: str
+    codes: tuple[str, str, str]
     single: Mapping[int, tuple[int, int]]
 
     @classmethod
     def classic(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a classic TIFF: offsets of 32 bits."""
-        return cls(order, 2, 12, 4, "H", "HHII", "I", _single(order, 4))
+        return cls(order, 2, 12, 4, (order, "HHII", "I"), _single(order, 4))
 
     @classmethod
     def big(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a BigTIFF: offsets of 64 bits."""
-        return cls(order, 8, 20, 8, "Q", "HHQQ", "Q", _single(order, 8))
+        return cls(order, 8, 20, 8, (order, "HHQQ", "Q"), _single(order, 8))
 
 
 def _single(order: str, inline_bytes: int) -> dict[int, tuple[int, int]]:
@@ -81,9 +79,9 @@ def _single(order: str, inline_bytes: int) -> dict[int, tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=128)
-def _directory(layout_codes: tuple[str, str, str], count: int) -> struct.Struct:
+def _directory(codes: tuple[str, str, str], count: int) -> struct.Struct:
     """Return what unpacks a directory of so many entries, with the next one's offset."""
-    order, entry_code, offset_code = layout_codes
+    order, entry_code, offset_code = codes
     return struct.Struct(f"{order}{entry_code * count}{offset_code}")
 
 
@@ -144,19 +142,18 @@ class Ifd:
     def _parse(self) -> None:
         layout = self.layout
         head = self._read(self.offset, layout.count_bytes, 0)
-        (count,) = struct.unpack(layout.order + layout.count_code, head)
+        count = int.from_bytes(head, "little" if layout.order == "<" else "big")
         if not 1 <= count <= MAX_ENTRIES:
             raise self.corrupt(f"{count} entries, expected 1 to {MAX_ENTRIES}")
         self._first = self.offset + layout.count_bytes
         length = count * layout.entry_bytes + layout.inline_bytes
         self.raw = self._read(self._first, length, 0)
-        codes = (layout.order, layout.entry_code, layout.offset_code)
-        found = _directory(codes, count).unpack(self.raw)
+        found = _directory(layout.codes, count).unpack(self.raw)
         self.next_offset: int = found[-1]
-        # Values of unknown tags are never looked at, so nothing is asked of them.
-        places = zip(found[1::4], found[2::4], found[3::4], strict=True)
+        # Values of unknown tags are never looked at, so nothing is asked of them. The slices
+        # are of one length, and to have that checked would cost a fifth of all this.
         self._entries: dict[int, tuple[int, int, int]] = dict(
-            zip(found[:-1:4], places, strict=True)
+            zip(found[:-1:4], zip(found[1::4], found[2::4], found[3::4]))  # noqa: B905
         )
         if len(self._entries) != count:
             self._settle_twins(found)
@@ -202,6 +199,12 @@ class Ifd:
         kind, count, _ = self._entries[tag]
         return Entry(tag, kind, count, position)
 
+    def check(self, tag: int) -> tuple[int, int]:
+        """Return field type and number of the values of a tag; raises as `entry`."""
+        self._extent(tag)
+        kind, count, _ = self._entries[tag]
+        return kind, count
+
     def _extent(self, tag: int) -> tuple[int, int]:
         """Return first byte and length of the values of a tag, checked as `entry` says."""
         found = self._entries.get(tag)
@@ -226,7 +229,7 @@ class Ifd:
     def _place_of(self, tag: int) -> int:
         """Return the first byte in the file of a value that lies within its entry."""
         layout = self.layout
-        code = struct.Struct(layout.order + layout.entry_code)
+        code = struct.Struct("".join(layout.codes[:2]))
         found = [entry[0] for entry in code.iter_unpack(self.raw[: -layout.inline_bytes])]
         return self._first + (found.index(tag) + 1) * layout.entry_bytes - layout.inline_bytes
 
@@ -247,15 +250,14 @@ class Ifd:
         return values
 
     def _parse_numbers(self, tag: int, most: int) -> tuple[int, ...]:
-        position, length = self._extent(tag)
         kind, count, _ = self._entries[tag]
         letter = tags.UNSIGNED.get(kind)
-        if letter is None:
-            raise self.corrupt(f"{name_of(tag)} has field type {kind}, expected integers")
-        if count > most:
+        if letter is None or count > most:
+            self._extent(tag)  # what is wrong with the entry itself is told first
+            if letter is None:
+                raise self.corrupt(f"{name_of(tag)} has field type {kind}, expected integers")
             raise self.corrupt(f"{name_of(tag)} has {count} values, expected {most} at most")
-        data = self._read(position, length, tag)
-        return struct.unpack(f"{self.layout.order}{count}{letter}", data)
+        return struct.unpack(f"{self.layout.order}{count}{letter}", self._bytes(tag))
 
     def number(self, tag: int, default: int | None = None) -> int:
         """Return the first integer of a tag.
@@ -310,9 +312,16 @@ class Ifd:
         """
         return self._bytes(tag, most) if tag in self._entries else None
 
-    def _bytes(self, tag: int, most: int) -> bytes:
+    def _bytes(self, tag: int, most: int | None = None) -> bytes:
+        """Return the bytes of a tag that is there, `most` of them at most."""
+        kind, count, position = self._entries[tag]
+        length = count * tags.TYPE_BYTES.get(kind, 0)
+        start = position - self._block_at
+        near = start >= 0 and start + length <= len(self._block)
+        if near and self.layout.inline_bytes < length and (most is None or length <= most):
+            return self._block[start : start + length]  # nearly all; nothing is left to check
         position, length = self._extent(tag)
-        if length > most:
+        if most is not None and length > most:
             raise self.corrupt(f"{name_of(tag)} has {length} bytes, expected {most} at most")
         return self._read(position, length, tag)
 

@@ -19,6 +19,9 @@ MAX_TILE_SIDE = 2**15
 MAX_TABLES_BYTES = 1 << 20
 """Largest JPEGTables that are believed; real ones have 140-600 bytes."""
 
+_TILE_ARRAYS = tags.TILE_OFFSETS, tags.TILE_BYTE_COUNTS
+_STRIP_ARRAYS = tags.STRIP_OFFSETS, tags.STRIP_BYTE_COUNTS
+
 PHOTOMETRIC_NAMES = {3: "palette", 4: "transparency mask", 5: "CMYK", 8: "CIE L*a*b*"}
 TRY_OPENSLIDE = "OpenSlide may read it: pip install 'wsistore[openslide]'."
 
@@ -125,16 +128,20 @@ class Page:
         wsistore.errors.CorruptSlideError
             If one is missing, or is not as long as there are tiles or strips.
         """
-        columns, rows = self.segment_grid
-        if self.is_tiled:
-            wanted = tags.TILE_OFFSETS, tags.TILE_BYTE_COUNTS
-        else:
-            wanted = tags.STRIP_OFFSETS, tags.STRIP_BYTE_COUNTS
-        return Segments(*[self._array(tag, columns, rows) for tag in wanted])
+        offsets, counts = self.check_segments()
+        return Segments(self.ifd.entry(offsets), self.ifd.entry(counts))
 
-    def _array(self, tag: int, columns: int, rows: int) -> Entry:
-        entry = self.ifd.entry(tag)
-        _, kind, values, _ = entry
+    def check_segments(self) -> tuple[int, int]:
+        """Return the tags of the arrays of offsets and counts; raises as `segments`."""
+        grid = self.segment_grid
+        both = _TILE_ARRAYS if self.is_tiled else _STRIP_ARRAYS
+        for tag in both:
+            self._check_array(tag, grid)
+        return both
+
+    def _check_array(self, tag: int, grid: Size) -> None:
+        kind, values = self.ifd.check(tag)
+        columns, rows = grid
         if kind not in tags.UNSIGNED:
             raise self.ifd.corrupt(
                 f"{name_of(tag)} has field type {kind}, expected unsigned integers"
@@ -144,7 +151,6 @@ class Page:
                 f"{name_of(tag)} has {values} values, expected {columns * rows} "
                 f"({columns} columns x {rows} rows)"
             )
-        return entry
 
     def check_encoding(self) -> tuple[str, Color, int, int]:
         """Return codec, colour, samples per pixel and predictor; raises as `block_format`."""
@@ -189,13 +195,13 @@ class Page:
         if samples not in (1, 3, 4):
             raise ifd.unsupported(f"{samples} samples per pixel, only 1, 3 and 4 are read")
         bits = ifd.numbers(tags.BITS_PER_SAMPLE) or (1,)
-        if set(bits) != {8} or len(bits) not in (1, samples):
+        if bits not in ((8,), (8,) * samples):
             raise ifd.unsupported(
                 f"bits per sample {bits} of {samples} samples, only 8 are read",
                 hint=TRY_OPENSLIDE,
             )
         # 4 is "undefined", which libtiff takes as unsigned.
-        if not set(ifd.numbers(tags.SAMPLE_FORMAT)) <= {1, 4}:
+        if tags.SAMPLE_FORMAT in ifd and not set(ifd.numbers(tags.SAMPLE_FORMAT)) <= {1, 4}:
             raise ifd.unsupported("samples are no unsigned integers")
         if samples > 1 and ifd.number(tags.PLANAR_CONFIGURATION, 1) != 1:
             raise ifd.unsupported(
