@@ -301,6 +301,10 @@ def snap_downsample(full: Size, reduced: Size) -> float:
     """
     ratio = (full.width / reduced.width + full.height / reduced.height) / 2
     nominal = round(ratio)
-    if nominal >= 1 and all(abs(f / nominal - r) < 1 for f, r in zip(full, reduced, strict=True)):
+    if (
+        nominal >= 1
+        and abs(full.width / nominal - reduced.width) < 1
+        and abs(full.height / nominal - reduced.height) < 1
+    ):
         return float(nominal)
     return ratio

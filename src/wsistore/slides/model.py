@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,7 @@ class Level:
     tile_size: Size | None
 
 
-@dataclass(frozen=True, slots=True)
-class LevelShape:
+class LevelShape(NamedTuple):
     """What a container says of a level, before units are put to it.
 
     Parameters

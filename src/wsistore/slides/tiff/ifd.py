@@ -42,6 +42,8 @@ class Layout(NamedTuple):
         Bytes of one entry.
     inline_bytes : int
         Longest value that lies within its entry; also the bytes of an offset.
+    head : struct.Struct
+        Unpacks the number of entries.
     codes : (str, str, str)
         `struct` codes of the byte order, of one entry (tag, type, number of values, and the
         value or its offset, as one integer), and of an offset.
@@ -54,18 +56,25 @@ class Layout(NamedTuple):
     count_bytes: int
     entry_bytes: int
     inline_bytes: int
+    head: struct.Struct
     codes: tuple[str, str, str]
     single: Mapping[int, tuple[int, int]]
 
     @classmethod
+    @functools.cache
     def classic(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a classic TIFF: offsets of 32 bits."""
-        return cls(order, 2, 12, 4, (order, "HHII", "I"), _single(order, 4))
+        return cls(
+            order, 2, 12, 4, struct.Struct(order + "H"), (order, "HHII", "I"), _single(order, 4)
+        )
 
     @classmethod
+    @functools.cache
     def big(cls, order: Literal["<", ">"]) -> Layout:
         """Return the layout of a BigTIFF: offsets of 64 bits."""
-        return cls(order, 8, 20, 8, (order, "HHQQ", "Q"), _single(order, 8))
+        return cls(
+            order, 8, 20, 8, struct.Struct(order + "Q"), (order, "HHQQ", "Q"), _single(order, 8)
+        )
 
 
 def _single(order: str, inline_bytes: int) -> dict[int, tuple[int, int]]:
@@ -125,8 +134,8 @@ class Ifd:
     """
 
     __slots__ = (
-        "_block", "_block_at", "_entries", "_first", "_source", "_values",
-        "label", "layout", "next_offset", "offset", "raw",
+        "_block", "_block_at", "_entries", "_first", "_length", "_source", "_texts", "_values",
+        "label", "layout", "next_offset", "offset",
     )  # fmt: skip
 
     def __init__(self, source: Source, layout: Layout, label: str, offset: int) -> None:
@@ -137,18 +146,21 @@ class Ifd:
         self._block_at = at = offset - BLOCK_BEFORE if offset > BLOCK_BEFORE else 0
         self._block = source.read(at, min(BLOCK_BYTES, source.size - at))
         self._values: dict[int, tuple[int, ...]] = {}
+        self._texts: dict[int, str] = {}
         self._parse()
 
     def _parse(self) -> None:
-        layout = self.layout
-        head = self._read(self.offset, layout.count_bytes, 0)
-        count = int.from_bytes(head, "little" if layout.order == "<" else "big")
+        layout, data = self.layout, self._block
+        at = self.offset - self._block_at
+        (count,) = layout.head.unpack_from(data, at)  # the index saw that this much is there
         if not 1 <= count <= MAX_ENTRIES:
             raise self.corrupt(f"{count} entries, expected 1 to {MAX_ENTRIES}")
         self._first = self.offset + layout.count_bytes
-        length = count * layout.entry_bytes + layout.inline_bytes
-        self.raw = self._read(self._first, length, 0)
-        found = _directory(layout.codes, count).unpack(self.raw)
+        self._length = count * layout.entry_bytes + layout.inline_bytes
+        at += layout.count_bytes
+        if at + self._length > len(data):
+            data, at = self.raw, 0
+        found = _directory(layout.codes, count).unpack_from(data, at)
         self.next_offset: int = found[-1]
         # Values of unknown tags are never looked at, so nothing is asked of them. The slices
         # are of one length, and to have that checked would cost a fifth of all this.
@@ -169,6 +181,11 @@ class Ifd:
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
+
+    @property
+    def raw(self) -> bytes:
+        """Its entries and the offset of the next IFD, as they lie in the file."""
+        return self._read(self._first, self._length, 0)
 
     @property
     def tags(self) -> tuple[int, ...]:
@@ -293,14 +310,19 @@ class Ifd:
 
         Bytes that are not UTF-8 are taken as Latin-1, as older scanners write.
         """
+        known = self._texts.get(tag)
+        if known is not None:
+            return known
         found = self._entries.get(tag)
         if found is None or found[0] not in tags.BYTES_LIKE:
             return None
         data = self._bytes(tag, most).partition(b"\0")[0]
         try:
-            return data.decode("utf-8")
+            text = data.decode("utf-8")
         except UnicodeDecodeError:
-            return data.decode("latin-1")
+            text = data.decode("latin-1")
+        self._texts[tag] = text
+        return text
 
     def data(self, tag: int, *, most: int = MAX_DATA_BYTES) -> bytes | None:
         """Return the bytes of a tag, None if absent.

@@ -42,6 +42,9 @@ class TiffIndex:
         self.source = source
         self.layout, offset = _read_header(source)
         self._seen: dict[int, str] = {}
+        self._smallest = (
+            self.layout.count_bytes + self.layout.entry_bytes + self.layout.inline_bytes
+        )
         ifds: list[Ifd] = []
         while offset:
             ifd = self._visit(f"IFD {len(ifds)}", offset)
@@ -77,28 +80,29 @@ class TiffIndex:
         return known
 
     def _visit(self, label: str, offset: int) -> Ifd:
-        name, size = self.source.name, self.source.size
-        if offset in self._seen:
+        name, size, seen = self.source.name, self.source.size, self._seen
+        if offset in seen:
             raise CorruptSlideError(
-                f"{name}: {label} lies at byte {offset}, where {self._seen[offset]} lies already"
+                f"{name}: {label} lies at byte {offset}, where {seen[offset]} lies already"
             )
-        if len(self._seen) >= MAX_IFDS:
+        if len(seen) >= MAX_IFDS:
             raise UnsupportedSlideError(f"{name}: more than {MAX_IFDS} IFDs, as no slide has")
-        smallest = self.layout.count_bytes + self.layout.entry_bytes + self.layout.inline_bytes
-        if offset < 8 or offset + smallest > size:
+        if offset < 8 or offset + self._smallest > size:
             raise CorruptSlideError(
                 f"{name}: {label} should lie at byte {offset}, the file has {size} bytes",
                 hint="The file was not copied whole; compare its size with the original's.",
             )
-        self._seen[offset] = label
+        seen[offset] = label
         return Ifd(self.source, self.layout, label, offset)
+
+
+_ORDERS: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
 
 
 def _read_header(source: Source) -> tuple[Layout, int]:
     """Return the layout and the offset of the first IFD."""
     head = source.read(0, min(16, source.size))
-    orders: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
-    order = orders.get(head[:2])
+    order = _ORDERS.get(head[:2])
     if order is None or len(head) < 8:
         raise UnsupportedSlideError(f"{source.name} is no TIFF: it begins with {head[:8]!r}")
     version, offset_bytes, zero = struct.unpack_from(order + "HHH", head, 2)

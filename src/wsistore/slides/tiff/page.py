@@ -39,6 +39,15 @@ class Segments(NamedTuple):
     counts: Entry
 
 
+class Encoding(NamedTuple):
+    """How tiles or strips are encoded; the fields are those of `BlockFormat`."""
+
+    codec: str
+    color: Color
+    channels: int
+    predictor: int
+
+
 class Page:
     """One image of a TIFF, with its geometry.
 
@@ -64,10 +73,11 @@ class Page:
         If a size is missing or absurd.
     """
 
-    __slots__ = ("ifd", "is_tiled", "segment_size", "size", "subfile_type")
+    __slots__ = ("_encoding", "ifd", "is_tiled", "segment_size", "size", "subfile_type")
 
     def __init__(self, ifd: Ifd) -> None:
         self.ifd = ifd
+        self._encoding: Encoding | None = None
         self.size = self._size(tags.IMAGE_WIDTH, tags.IMAGE_LENGTH, MAX_SIDE)
         self.subfile_type = ifd.number(tags.NEW_SUBFILE_TYPE, 0)
         self.is_tiled = tags.TILE_WIDTH in ifd or tags.TILE_OFFSETS in ifd
@@ -152,8 +162,13 @@ class Page:
                 f"({columns} columns x {rows} rows)"
             )
 
-    def check_encoding(self) -> tuple[str, Color, int, int]:
-        """Return codec, colour, samples per pixel and predictor; raises as `block_format`."""
+    def check_encoding(self) -> Encoding:
+        """Return what its tags say of the encoding, JPEGTables aside; raises as `block_format`."""
+        if self._encoding is None:
+            self._encoding = self._find_encoding()
+        return self._encoding
+
+    def _find_encoding(self) -> Encoding:
         ifd = self.ifd
         samples = self._samples()
         number = ifd.number(tags.COMPRESSION, 1)
@@ -164,7 +179,7 @@ class Page:
         predictor = ifd.number(tags.PREDICTOR, 1) if codec in tags.PREDICTABLE else 1
         if predictor not in (1, 2):
             raise ifd.unsupported(f"{name_of(tags.PREDICTOR)} {predictor}, only 1 and 2 are read")
-        return codec, self._color(number, codec, samples), samples, predictor
+        return Encoding(codec, self._color(number, codec, samples), samples, predictor)
 
     def block_format(self, *, with_tables: bool = True) -> BlockFormat:
         """Return how its tiles or strips are encoded.

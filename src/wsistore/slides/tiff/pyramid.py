@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from wsistore.geometry import Size
 from wsistore.slides.tiff.page import Page
@@ -26,12 +27,15 @@ def is_reduced_copy(full: Size, reduced: Size) -> bool:
     """
     if reduced.width > full.width or reduced.height > full.height or reduced == full:
         return False
-    low, high = 0.0, float("inf")
-    for whole, part in zip(full, reduced, strict=True):
-        slack = ROUNDING_PX + ASPECT_SLACK * part
-        low = max(low, whole / (part + slack))
-        high = min(high, whole / (part - slack) if part > slack else float("inf"))
-    return low <= high
+    low, high = _downsamples(full.width, reduced.width)
+    low_too, high_too = _downsamples(full.height, reduced.height)
+    return max(low, low_too) <= min(high, high_too)
+
+
+def _downsamples(whole: int, part: int) -> tuple[float, float]:
+    """Return the least and the greatest downsample that explain a side."""
+    slack = ROUNDING_PX + ASPECT_SLACK * part
+    return whole / (part + slack), whole / (part - slack) if part > slack else float("inf")
 
 
 def choose_levels(first: Page, candidates: Iterable[Page]) -> tuple[list[Page], list[str]]:
@@ -52,14 +56,17 @@ def choose_levels(first: Page, candidates: Iterable[Page]) -> tuple[list[Page], 
         One line for each candidate that was left out.
     """
     levels, notes = [first], []
-    for page in sorted(candidates, key=lambda page: page.size, reverse=True):
+    for page in sorted(candidates, key=attrgetter("size"), reverse=True):
+        before = levels[-1]
         if not page.is_tiled:
             notes.append(f"{page.label} is left out: a reduced image in strips, not tiles")
-        elif is_reduced_copy(first.size, page.size) and is_reduced_copy(levels[-1].size, page.size):
+        elif is_reduced_copy(first.size, page.size) and (
+            before is first or is_reduced_copy(before.size, page.size)
+        ):
             levels.append(page)
         else:
             notes.append(
                 f"{page.label} is left out: {page.size.width}x{page.size.height} px is no reduced "
-                f"copy of {levels[-1].size.width}x{levels[-1].size.height} px"
+                f"copy of {before.size.width}x{before.size.height} px"
             )
     return levels, notes
