@@ -185,7 +185,7 @@ def test_an_endpoint_that_is_plain_http_is_meant(monkeypatch):
 def test_a_prefix_with_a_slash_holds_for_the_objects_right_below_it(monkeypatch):
     seen = []
     monkeypatch.setattr(objects.Bucket, "at", lambda url, options: seen.append(options))
-    monkeypatch.setattr(objects, "ObjectSource", lambda bucket, key, index_cache: None)
+    monkeypatch.setattr(objects, "ObjectSource", lambda bucket, key: None)
     configure_storage({"region": "eu"}, "s3://b/slides/")
     open_source("s3://b/slides/a.svs")
     assert seen == [{"region": "eu"}]

@@ -73,7 +73,8 @@ def _options(
         typer.Option(
             metavar="DIR",
             help="Folder in which headers and tile tables of remote slides are kept, so that "
-            "opening one again costs one request.",
+            "opening one again costs one request. What was used longest ago goes when it "
+            "holds more than 1 GiB, or --storage-option index_cache_bytes=N.",
         ),
     ] = None,
 ) -> None:

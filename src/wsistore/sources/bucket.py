@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from wsistore.errors import SourceError, UsageError, WsistoreError
+from wsistore.sources.configuring import CACHE_OPTIONS
 from wsistore.sources.names import redact
 from wsistore.sources.object_errors import from_object_error, secrets_of, write_failure
 from wsistore.sources.store_options import for_obstore
@@ -92,9 +93,8 @@ class Bucket:
         """
         from obstore.store import from_url
 
-        options = dict(options)
+        options = {key: value for key, value in options.items() if key not in CACHE_OPTIONS}
         if "store" in options:
-            options.pop("index_cache", None)
             bucket = cls(options.pop("store"), redact(url))
             if options:
                 raise UsageError(f"with store=... there are no other options, got {[*options]}")

@@ -34,9 +34,15 @@ _FILE = Path(".config") / "wsistore" / "storage.toml"
 
 Options = dict[str, Any]
 
-_OF_ANY_STORAGE = frozenset(
-    ("retries", "deadline_s", "timeout_s", "index_cache", "client_options", "retry_config")
-)
+CACHE_OPTIONS = frozenset(("index_cache", "index_cache_bytes"))
+"""Options of what is kept on this machine; no storage knows them."""
+_OF_ANY_STORAGE = CACHE_OPTIONS | {
+    "retries",
+    "deadline_s",
+    "timeout_s",
+    "client_options",
+    "retry_config",
+}
 
 
 def configure_storage(options: Mapping[str, Any], prefix: str = "") -> None:
@@ -46,8 +52,9 @@ def configure_storage(options: Mapping[str, Any], prefix: str = "") -> None:
     ----------
     options : mapping
         ``endpoint``, ``region``, ``anonymous``, ``profile`` (of ``~/.aws``), ``retries``,
-        ``deadline_s``, ``timeout_s``, ``index_cache``, and any option of obstore for
-        the kind of storage. An empty one takes back what was set for the prefix.
+        ``deadline_s``, ``timeout_s``, ``index_cache``, ``index_cache_bytes`` (see
+        `open_source`), and any option of obstore for the kind of storage. An empty one
+        takes back what was set for the prefix.
     prefix : str
         What the URLs begin with that they are for; all URLs by default. Where several
         begin a URL, the options of the longest win, option by option.

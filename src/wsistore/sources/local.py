@@ -87,6 +87,12 @@ class LocalSource(Source):
         seen = self._identity
         return "" if seen is None else f"{seen.size} {seen.inode} {seen.mtime_ns}"
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Bytes, and time of the last change in ns since 1970, as they were on opening."""
+        seen = self._identity
+        return (self.size, 0 if seen is None else seen.mtime_ns)
+
     def read(self, offset: int, count: int) -> bytes:
         """Read exactly `count` bytes from `offset`; see `Source.read`."""
         offset, count = index(offset), index(count)

@@ -21,8 +21,9 @@ from wsistore.errors import (
 from wsistore.sources import io_threads, mapping
 from wsistore.sources.block_cache import BLOCK_BYTES, CACHE
 from wsistore.sources.bucket import COUNTER, Bucket
-from wsistore.sources.configuring import options_for
+from wsistore.sources.configuring import CACHE_OPTIONS, options_for
 from wsistore.sources.disk_blocks import DiskBlocks
+from wsistore.sources.disk_trimming import MOST_BYTES
 from wsistore.sources.keys import check_key
 from wsistore.sources.model import Source
 from wsistore.sources.names import redact
@@ -55,6 +56,8 @@ class ObjectSource(Source):
     index_cache : path, optional
         Folder in which blocks are kept for later processes; then single reads of any size
         go through blocks.
+    index_cache_bytes : int
+        Bytes that may be in that folder.
     tail_bytes : int
         Where above 0, its last bytes are brought along instead of its first.
 
@@ -70,6 +73,7 @@ class ObjectSource(Source):
         key: str,
         *,
         index_cache: str | os.PathLike[str] | None = None,
+        index_cache_bytes: int = MOST_BYTES,
         tail_bytes: int = 0,
     ) -> None:
         self.name = f"{bucket.name}/{key}"
@@ -85,7 +89,9 @@ class ObjectSource(Source):
         self._tail = part if tail_bytes else b""
         if not tail_bytes:
             CACHE.put(self._number, 0, part)
-        self._disk = None if not index_cache else DiskBlocks(index_cache, self.name, self.identity)
+        self._disk = None
+        if index_cache:
+            self._disk = DiskBlocks(index_cache, self.name, self.identity, index_cache_bytes)
 
     @property
     def identity(self) -> str:
@@ -223,8 +229,8 @@ def open_object(url: str, options: Mapping[str, Any]) -> ObjectSource:
         raise UsageError(f"{redact(url)} names a folder, not an object")
     root = urlunsplit((parts.scheme, parts.netloc, folder, parts.query, ""))
     options = options_for(url, options)
-    cache = options.get("index_cache")
-    return ObjectSource(Bucket.at(root, options), check_key(unquote(last)), index_cache=cache)
+    cache = {key: options[key] for key in CACHE_OPTIONS if key in options}
+    return ObjectSource(Bucket.at(root, options), check_key(unquote(last)), **cache)
 
 
 def _get_range(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsistore.errors import UsageError
+from wsistore.sources.configuring import CACHE_OPTIONS
 from wsistore.sources.folder import LocalFolder
 from wsistore.sources.local import LocalSource
 from wsistore.sources.model import Folder, ObjectPlace, Source
@@ -27,8 +28,10 @@ def open_source(path_or_url: str | os.PathLike[str], **options: Any) -> Source:
         ``~/.aws``), ``retries=``, ``deadline_s=``, ``timeout_s=`` and all those of
         ``obstore.store.from_url``; they win over those of `configure_storage` and of the
         configuration file. ``index_cache=`` is a folder in which headers and tile tables
-        are kept, so that a later opening costs one request. Or ``store=``, an obstore
-        store whose keys are then relative to the folder of the URL.
+        are kept, so that a later opening costs one request, and ``index_cache_bytes=`` how
+        many bytes may be in it (1 GiB by default): what was used longest ago is removed.
+        Or ``store=``, an obstore store whose keys are then relative to the folder of the
+        URL.
 
     Raises
     ------
@@ -82,6 +85,6 @@ def open_place(url: str | os.PathLike[str], **options: Any) -> ObjectPlace:
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
-    told = sorted(options.keys() - {"index_cache"})  # of no use there, and no harm
+    told = sorted(options.keys() - CACHE_OPTIONS)  # of no use there, and no harm
     if told:
         raise UsageError(f"local files take no options, got {', '.join(told)}")

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from wsistore.errors import UsageError
+from wsistore.sources.configuring import CACHE_OPTIONS
 
 DEADLINE_S = 120.0
 """Seconds in which one read or write must come to its end, all its repeats included."""
@@ -61,8 +62,7 @@ def for_obstore(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, An
     UsageError
         If an option makes no sense, or there is no such profile.
     """
-    found = dict(options)
-    found.pop("index_cache", None)  # it is not the store's
+    found = {key: value for key, value in options.items() if key not in CACHE_OPTIONS}
     client = dict(found.pop("client_options", None) or {})
     if _is_s3(url):
         found = {**_of_profile(found.pop("profile", None), found), **found}
