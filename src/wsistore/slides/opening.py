@@ -11,14 +11,14 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsistore.durable import unfinished_folder
 from wsistore.errors import (
     DependencyError,
     SourceAccessError,
+    SourceError,
     SourceNotFoundError,
     UnsupportedSlideError,
     UsageError,
@@ -30,6 +30,7 @@ from wsistore.slides.reading import WHITE
 from wsistore.slides.reopening import Opening, identity_of
 from wsistore.slides.slide import Slide
 from wsistore.sources import Source, is_url, open_source, redact
+from wsistore.sources.local import LocalSource
 from wsistore.sources.names import local_path
 
 GROUP = "wsistore.formats"
@@ -100,9 +101,10 @@ def open_slide(
         If `format` names one whose package is not installed.
     """
     path = os.fsdecode(path_or_url)
-    if not is_url(path):
+    remote = is_url(path)
+    if not remote:
         path = local_path(path)
-    container = _open_container(path, format, source_options)
+    container, stamp = _open_container(path, remote, format, source_options)
     arguments: dict[str, Any] = {
         "mpp": mpp,
         "magnification": magnification,
@@ -110,18 +112,18 @@ def open_slide(
         "fill": fill,
     }
     try:
-        identity = identity_of(path) or (container.identity,)
+        identity = stamp or identity_of(path) or (container.identity,)
         # Workers may have another working directory.
-        place = path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 (keeps links)
+        place = path if remote else os.path.abspath(path)  # noqa: PTH100 (keeps links)
         opening = Opening(place, {**arguments, "format": format, **source_options}, identity)
-        return Slide(container, redact(path), opening=opening, **arguments)
+        name = redact(path) if remote else path
+        return Slide(container, name, opening=opening, **arguments)
     except BaseException:
         container.close()
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What a path holds: a file with its first bytes, or that it is (or may be) a folder.
 
     `absence` is the error of a URL that names no object, but perhaps a store of objects.
@@ -136,6 +138,11 @@ class _Found:
     def is_folder(self) -> bool:
         return self.source is None
 
+    @property
+    def stamp(self) -> tuple[object, ...]:
+        """What `identity_of` would tell of a local file, known from opening it."""
+        return self.source.stamp if isinstance(self.source, LocalSource) else ()
+
     def open_with(self, chosen: Format, options: Mapping[str, Any]) -> Container:
         """Open it as a format, by the file that is open already where that will do."""
         if self.source is None or chosen.open_source is None:
@@ -143,7 +150,7 @@ class _Found:
         return chosen.open_source(self.source)
 
 
-def _look(path: str, options: Mapping[str, Any]) -> _Found:
+def _look(path: str, remote: bool, options: Mapping[str, Any]) -> _Found:
     """Return what a path holds.
 
     Raises
@@ -153,20 +160,20 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
     StoreUnfinishedError
         If it is a store that has been begun, and is not finished.
     """
-    # The name of a store saves a request for an object that is none.
-    if path.endswith(("/", ".zarr")) if is_url(path) else os.path.isdir(path):  # noqa: PTH112
-        if not is_url(path) and not os.access(path, os.R_OK | os.X_OK):
-            raise SourceAccessError(
-                f"folder {path} may not be looked into",
-                hint="Check its owner and mode.",
-            )
+    # The name of a store saves a request for an object that is none. Others are mostly files,
+    # and to open one tells as much as asking first.
+    if path.endswith(("/", ".zarr")) and (remote or _is_folder(path)):
         return _Found(path)
     try:
         source = open_source(path, **options)
     except SourceNotFoundError as error:
-        if not is_url(path):
+        if not remote:
             raise unfinished_folder(path) or error from None
         return _Found(path, absence=error)
+    except (SourceError, UsageError):
+        if remote or not _is_folder(path):
+            raise
+        return _Found(path)
     try:
         return _Found(path, source.read(0, min(HEAD_BYTES, source.size)), source)
     except BaseException:
@@ -174,15 +181,36 @@ def _look(path: str, options: Mapping[str, Any]) -> _Found:
         raise
 
 
-def _open_container(path: str, name: str | None, options: Mapping[str, Any]) -> Container:
+def _is_folder(path: str) -> bool:
+    """Return whether a local path is a folder.
+
+    Raises
+    ------
+    SourceAccessError
+        If it is one that may not be looked into.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112 (a Path costs more than the call)
+        return False
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise SourceAccessError(
+            f"folder {path} may not be looked into",
+            hint="Check its owner and mode.",
+        )
+    return True
+
+
+def _open_container(
+    path: str, remote: bool, name: str | None, options: Mapping[str, Any]
+) -> tuple[Container, tuple[object, ...]]:
+    """Return what a path holds, opened, and the stamp of a local file."""
     chosen = None if name is None else _by_name(name)
     # Looked at whatever the format, so that a missing file is told as such.
     of_source = {key: value for key, value in options.items() if key not in FORMAT_OPTIONS}
-    found = _look(path, of_source)
+    found = _look(path, remote, of_source)
     opened: Container | None = None
     try:
         opened = _first(found, options) if chosen is None else found.open_with(chosen, options)
-        return opened
+        return opened, found.stamp
     finally:
         if found.source is not None and (opened is None or not opened.keeps(found.source)):
             found.source.close()
@@ -208,12 +236,14 @@ def _candidates(found: _Found) -> Iterator[Format]:
                 yield candidate
 
 
+@functools.cache
 def _tiff() -> tuple[Format, ...]:
     from wsistore.slides.tiff import FORMATS
 
     return FORMATS
 
 
+@functools.cache
 def _images() -> tuple[Format, ...]:
     from wsistore.slides.image import IMAGE
 
