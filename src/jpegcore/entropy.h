@@ -110,7 +110,7 @@ static NOINLINE int read_block(
     Bits own = *bits; /* in registers: nothing else points to it */
     const int16_t *quant = component->steps;
     int32_t value;
-    uint32_t k = 1, last, peak;
+    uint32_t k = 1, peak;
     clear(block);
     refill(&own);
     if (!read_dc(&own, dc, &value)) return 0;
@@ -119,17 +119,32 @@ static NOINLINE int read_block(
     value = *prediction * quant[0];
     peak = MAGNITUDE(value);
     block[0] = (int16_t)value;
-    do { /* two at a time: a refill serves both */
+    do {
         refill(&own);
-        for (int twice = 0; twice < 2 && k < 64; twice++) {
-            uint32_t entry = ac->whole[own.bits >> (64 - LOOK)], steps = entry >> 8 & 255;
-            last = k;
+        for (int twice = 0; twice < 2 && k < 64; twice++) { /* a refill serves both */
+            uint64_t entry = ac->whole[own.bits >> (64 - LOOK)];
+            uint32_t steps = entry >> 8 & 255;
             value = (int32_t)entry >> 16;
             if (UNLIKELY(!(entry & 255))) {
-                steps = read_long_ac(&own, ac, entry, &value);
+                steps = read_long_ac(&own, ac, (uint32_t)entry, &value);
                 if (!steps) return 0;
-            } else drop(&own, (int)(entry & 255));
+                k += steps;
+                value *= quant[k - 1];
+                peak |= MAGNITUDE(value);
+                block[NATURAL[k - 1]] = (int16_t)value;
+                continue;
+            }
             k += steps;
+            value *= quant[k - 1];
+            peak |= MAGNITUDE(value);
+            block[NATURAL[k - 1]] = (int16_t)value;
+            if (k >= 64) { /* the second one is of the next block, or there is none */
+                drop(&own, (int)(entry >> 32 & 255));
+                break;
+            }
+            drop(&own, (int)(entry & 255));
+            k += entry >> 40 & 255;
+            value = (int32_t)(entry >> 32) >> 16;
             value *= quant[k - 1];
             peak |= MAGNITUDE(value);
             block[NATURAL[k - 1]] = (int16_t)value;
@@ -137,8 +152,8 @@ static NOINLINE int read_block(
     } while (k < 64);
     *bits = own;
     if (peak >= 2 * LARGEST) return 0;
-    if (k > 64 && k <= END_OF_BLOCK) return 0; /* a run out of the block */
-    return k == 64 ? 64 : (int)last;
+    if (k > END_OF_BLOCK) return (int)(k - END_OF_BLOCK);
+    return k == 64 ? 64 : 0; /* else a run out of the block */
 }
 
 typedef struct {

@@ -28,6 +28,9 @@ typedef struct {
  *     in zigzag order (AC only; END_OF_BLOCK for that), 16-31 the value;
  *   where only the code is: bits 0-7 zero, 8-15 the symbol, 16-23 the length of the code;
  *   where not even the code is: 0.
+ * An AC slot has a second half of the same form for a second coefficient that is whole in the
+ * slot, too: then the first half counts the bits of both, and the second those of the first.
+ * Where there is none it repeats the first one's value, 0 steps further.
  * A slot of `skip` holds, of DC a difference that is whole in its bits, of AC all codes that end
  * in its bits: bits 0-7 the number of all their bits, those beyond the slot counted; 8-14 all
  * their steps in zigzag order (1 for DC); 15 whether the block ends (the steps of that are not
@@ -41,7 +44,7 @@ typedef struct {
 } DcTable;
 
 typedef struct {
-    uint32_t whole[SLOTS];
+    uint64_t whole[SLOTS];
     uint32_t skip[SLOTS];
     Codes codes;
 } AcTable;
@@ -133,6 +136,25 @@ static uint32_t skip_entry(const uint16_t *found, uint32_t slot) {
     return used ? steps << 8 | (used + more) : 0;
 }
 
+/* Both coefficients of an AC slot. */
+static uint64_t whole_entry(const uint16_t *found, uint32_t slot) {
+    uint32_t symbol = found[slot] & 255u;
+    uint32_t first = entry_of(slot, found[slot], symbol & 15, steps_of(symbol));
+    uint32_t used = first & 255;
+    if (!used) return first;
+    uint64_t second = (first & 0xFFFF0000u) | used;
+    if (steps_of(symbol) != END_OF_BLOCK) {
+        uint32_t rest = slot << used & (SLOTS - 1), code = found[rest], next = code & 255;
+        uint32_t more = (code >> 8) + (next & 15);
+        /* Bits that were shifted in are not known: it must end before them. */
+        if (code && used + more <= LOOK) {
+            second = (entry_of(rest, code, next & 15, steps_of(next)) & 0xFFFFFF00u) | used;
+            first += more;
+        }
+    }
+    return second << 32 | first;
+}
+
 static int build_ac(AcTable *table, const uint8_t *counts, const uint8_t *symbols, int count) {
     uint16_t found[SLOTS];
     for (int k = 0; k < count; k++) {
@@ -141,8 +163,7 @@ static int build_ac(AcTable *table, const uint8_t *counts, const uint8_t *symbol
     if (!build_codes(&table->codes, counts, symbols, count)) return 0;
     list_codes(&table->codes, found);
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        uint32_t symbol = found[slot] & 255u;
-        table->whole[slot] = entry_of(slot, found[slot], symbol & 15, steps_of(symbol));
+        table->whole[slot] = whole_entry(found, slot);
         table->skip[slot] = skip_entry(found, slot);
     }
     return 1;

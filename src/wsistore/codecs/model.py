@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,11 +131,10 @@ class Decoder(Protocol):
         ...
 
 
-@runtime_checkable
 class ManyDecoder(Protocol):
-    """What a `Decoder` may offer beside: regions of many tiles in one call."""
+    """What a `Decoder` may have as ``decode_regions``: regions of many tiles in one call."""
 
-    def decode_regions(
+    def __call__(
         self,
         jobs: Sequence[RegionJob],
         block_format: BlockFormat,
