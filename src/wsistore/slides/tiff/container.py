@@ -83,8 +83,7 @@ class TiffContainer(Container):
         self._pages = tuple(pages)
         self._describe = describe
         self._associated = associated
-        for page in pages:
-            page.check_segments()
+        self._segments = [page.segments() for page in pages]
         for page in pages:
             page.check_encoding()
         full = pages[0].size
@@ -162,7 +161,7 @@ class TiffContainer(Container):
         return TiffTileTable(
             self._index.source,
             self._index.layout,
-            page.segments(),
+            self._segments[level],
             page.size,
             page.block_format(),
             level,

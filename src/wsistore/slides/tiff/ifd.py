@@ -216,12 +216,6 @@ class Ifd:
         kind, count, _ = self._entries[tag]
         return Entry(tag, kind, count, position)
 
-    def check(self, tag: int) -> tuple[int, int]:
-        """Return field type and number of the values of a tag; raises as `entry`."""
-        self._extent(tag)
-        kind, count, _ = self._entries[tag]
-        return kind, count
-
     def _extent(self, tag: int) -> tuple[int, int]:
         """Return first byte and length of the values of a tag, checked as `entry` says."""
         found = self._entries.get(tag)

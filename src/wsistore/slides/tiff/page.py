@@ -125,10 +125,9 @@ class Page:
     @property
     def segment_grid(self) -> Size:
         """Number of columns and rows of tiles or strips."""
-        return Size(
-            ceil_div(self.size.width, self.segment_size.width),
-            ceil_div(self.size.height, self.segment_size.height),
-        )
+        width, height = self.size
+        across, down = self.segment_size
+        return Size(ceil_div(width, across), ceil_div(height, down))
 
     def segments(self) -> Segments:
         """Return where the arrays of offsets and counts lie; they are not read.
@@ -138,19 +137,13 @@ class Page:
         wsistore.errors.CorruptSlideError
             If one is missing, or is not as long as there are tiles or strips.
         """
-        offsets, counts = self.check_segments()
-        return Segments(self.ifd.entry(offsets), self.ifd.entry(counts))
-
-    def check_segments(self) -> tuple[int, int]:
-        """Return the tags of the arrays of offsets and counts; raises as `segments`."""
         grid = self.segment_grid
-        both = _TILE_ARRAYS if self.is_tiled else _STRIP_ARRAYS
-        for tag in both:
-            self._check_array(tag, grid)
-        return both
+        offsets, counts = _TILE_ARRAYS if self.is_tiled else _STRIP_ARRAYS
+        return Segments(self._array(offsets, grid), self._array(counts, grid))
 
-    def _check_array(self, tag: int, grid: Size) -> None:
-        kind, values = self.ifd.check(tag)
+    def _array(self, tag: int, grid: Size) -> Entry:
+        entry = self.ifd.entry(tag)
+        _, kind, values, _ = entry
         columns, rows = grid
         if kind not in tags.UNSIGNED:
             raise self.ifd.corrupt(
@@ -161,6 +154,7 @@ class Page:
                 f"{name_of(tag)} has {values} values, expected {columns * rows} "
                 f"({columns} columns x {rows} rows)"
             )
+        return entry
 
     def check_encoding(self) -> Encoding:
         """Return what its tags say of the encoding, JPEGTables aside; raises as `block_format`."""
