@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +96,7 @@ class FolderBackend:
             return Answer(412, file.headers)
         if not request.range:
             return Answer(200, file.headers, file, 0, file.size, length=file.size)
-        start, stop = _parse_range(request.range, file.size)
+        start, stop = parse_range(request.range, file.size)
         if start >= stop:
             return Answer(416, {"Content-Range": f"bytes */{file.size}"})
         headers = {**file.headers, "Content-Range": f"bytes {start}-{stop - 1}/{file.size}"}
@@ -130,33 +131,52 @@ class FolderBackend:
         delimiter = asked.get("delimiter", [""])[0]
         root = self._folder / bucket
         keys = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-        found, folders = [], []
+        found = {}
         for key in keys:
-            if not key.startswith(prefix):
-                continue
-            inner, between, _ = key[len(prefix) :].partition(delimiter or "\0")
-            if between:
-                folders.append(prefix + inner + delimiter)
-                continue
             file = OpenFile(root / key)
             file.close()
-            found.append(
-                f"<Contents><Key>{escape(key)}</Key><Size>{file.size}</Size>"
-                f"<ETag>{escape(file.etag)}</ETag>"
-                "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-            )
-        found += [
-            f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
-            for name in dict.fromkeys(folders)
-        ]
-        body = (
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-            f"<Name>{escape(bucket)}</Name><Prefix>{escape(prefix)}</Prefix>"
-            f"<KeyCount>{len(found)}</KeyCount><MaxKeys>{len(found) + 1}</MaxKeys>"
-            f"<IsTruncated>false</IsTruncated>{''.join(found)}</ListBucketResult>"
-        ).encode()
-        return Answer(200, {"Content-Type": "application/xml"}, body=body, length=len(body))
+            found[key] = (file.size, file.etag)
+        return listing(bucket, found, prefix, delimiter)
+
+
+def listing(
+    bucket: str, objects: Mapping[str, tuple[int, str]], prefix: str, delimiter: str
+) -> Answer:
+    """Return a listing as ListObjectsV2 tells it, in one piece.
+
+    Parameters
+    ----------
+    bucket : str
+        Its name.
+    objects : mapping of str to (int, str)
+        Size in bytes and ETag of all of its objects, by their keys, in order.
+    prefix, delimiter : str
+        What was asked for; empty where it was not.
+    """
+    found, folders = [], []
+    for key, (size, etag) in objects.items():
+        if not key.startswith(prefix):
+            continue
+        inner, between, _ = key[len(prefix) :].partition(delimiter or "\0")
+        if between:
+            folders.append(prefix + inner + delimiter)
+            continue
+        found.append(
+            f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size><ETag>{escape(etag)}</ETag>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        )
+    found += [
+        f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
+        for name in dict.fromkeys(folders)
+    ]
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Name>{escape(bucket)}</Name><Prefix>{escape(prefix)}</Prefix>"
+        f"<KeyCount>{len(found)}</KeyCount><MaxKeys>{len(found) + 1}</MaxKeys>"
+        f"<IsTruncated>false</IsTruncated>{''.join(found)}</ListBucketResult>"
+    ).encode()
+    return Answer(200, {"Content-Type": "application/xml"}, body=body, length=len(body))
 
 
 class UpstreamBackend:
@@ -199,7 +219,7 @@ class UpstreamBackend:
         """Hold nothing."""
 
 
-def _parse_range(value: str, size: int) -> tuple[int, int]:
+def parse_range(value: str, size: int) -> tuple[int, int]:
     """Return first byte and the first one beyond, of one range; nothing where it is none."""
     first, _, last = value.partition("=")[2].partition("-")
     if not first:

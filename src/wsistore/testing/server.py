@@ -11,6 +11,8 @@ or in a process of its own, which prints its URL::
 
     python -m wsistore.testing.server FOLDER --port 0 --latency-ms 30
 
+or, without a folder, buckets in memory that can be written to (`BucketBackend`).
+
 It answers GET and HEAD of files with single byte ranges, strong ETags and If-Match, and
 ListObjectsV2 of S3 (the first folder of a path is the bucket; anybody may read). Requests
 that wait for their latency lie side by side. `FaultServer.before` puts the same script in
@@ -35,6 +37,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from wsistore.testing.backends import Backend, FolderBackend, UpstreamBackend
+from wsistore.testing.buckets import BucketBackend
 from wsistore.testing.faults import (
     UNASKED,
     Answer,
@@ -322,15 +325,16 @@ def _piece(answer: Answer, start: int, stop: int) -> bytes:
 
 
 def main() -> None:
-    """Serve a folder until interrupted; see the module."""
+    """Serve a folder, or buckets in memory, until interrupted; see the module."""
     parser = argparse.ArgumentParser(prog="python -m wsistore.testing.server")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="without: buckets in memory")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     told = parser.parse_args()
-    if not told.folder.is_dir():
+    if told.folder is not None and not told.folder.is_dir():
         parser.error(f"{told.folder} is no folder")
-    server = FaultServer(told.folder, latency_s=told.latency_ms / 1000, port=told.port)
+    served = BucketBackend() if told.folder is None else told.folder
+    server = FaultServer(served, latency_s=told.latency_ms / 1000, port=told.port)
     print(server.url, flush=True)  # noqa: T201 (what starts it reads this)
     try:
         server.run()
