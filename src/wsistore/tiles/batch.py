@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wsistore.errors import UsageError, WsistoreError
 from wsistore.geometry import Resolution, Size
+from wsistore.slides import Slide
 from wsistore.slides.resolving import ResolutionLike, as_resolution
 from wsistore.tiles.emitting import emit
 from wsistore.tiles.engine import (
@@ -113,12 +114,16 @@ class BatchReader:
         valid = np.zeros(len(requests), np.float32)
         direct: list[tuple[int, View]] = []
         indirect: list[tuple[int, View]] = []
+        # A slide that occurs several times is looked up once; requests share resolutions.
+        seen: dict[tuple[Slide | str, int], View] = {}
         for index, request in enumerate(requests):
             try:
-                if fetched is None:
-                    view = self.view(request.slide, request.resolution)
-                else:
-                    view = fetched.view(request)
+                slide = request.slide
+                named = slide if isinstance(slide, Slide) else os.fspath(slide)
+                key = (named, id(request.resolution))
+                view = seen.get(key)
+                if view is None:
+                    view = seen[key] = self._view_of(request, fetched)
             except WsistoreError as error:
                 if isinstance(error, UsageError) or not self.policy.forgives(error):
                     raise
@@ -135,6 +140,11 @@ class BatchReader:
         if fetched is not None:
             report.requests, report.bytes_fetched = fetched.cost()
         return out, report
+
+    def _view_of(self, request: NormalRequest, fetched: Fetched | None) -> View:
+        if fetched is None:
+            return self.view(request.slide, request.resolution)
+        return fetched.view(request)
 
     def _output(self, count: int, out: Pixels | None) -> Pixels:
         shape = self.shape(count)
@@ -162,7 +172,9 @@ class BatchReader:
         for index, view in chosen:
             request = requests[index]
             x, y = int(view.origin(request.x)), int(view.origin(request.y))
-            work = works.setdefault(id(view), Work(view))
+            work = works.get(id(view))
+            if work is None:
+                work = works[id(view)] = Work(view)
             inside = plan_window(work, index, x, y, self.size)
             if inside < area:
                 out[index] = self.policy.fill
