@@ -67,6 +67,18 @@ def test_a_codec_that_gives_other_pixels_is_seen(monkeypatch: pytest.MonkeyPatch
     assert doctor._codecs()["jpeg"] == "gives other pixels"
 
 
+def test_a_decoder_that_was_not_built_is_worth_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsistore.codecs import jpeg_regions
+
+    monkeypatch.setattr(jpeg_regions, "STATE", "not built: no compiler")
+    found = doctor.examine(Path(), imports=False)
+    assert found["problems"] == []
+    assert any("not built: no compiler" in note for note in found["notes"])
+    monkeypatch.setattr(jpeg_regions, "STATE", "ok")
+    found = doctor.examine(Path(), imports=False)
+    assert not any("compiled" in note for note in found["notes"])
+
+
 def test_cached_weights_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hub" / "models--owkin--phikon").mkdir(parents=True)
     (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)

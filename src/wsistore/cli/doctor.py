@@ -84,6 +84,7 @@ def examine(path: Path, *, imports: bool = True) -> dict[str, Any]:
         },
         "machine": _machine(path),
         "codecs": _codecs(),
+        "compiled_jpeg": _compiled(),
         "torch": _torch() if imports else None,
         "encoders": _encoders(),
         "weights": _weights(),
@@ -138,6 +139,13 @@ def _codecs() -> dict[str, str]:
             near = int(np.abs(seen.astype(int) - 200).max()) <= 4
             found[name] = "ok" if near else "gives other pixels"
     return found
+
+
+def _compiled() -> str:
+    """Return ``"ok"`` where the compiled JPEG decoder is used, else why not."""
+    from wsistore.codecs.jpeg_regions import STATE
+
+    return STATE
 
 
 def _color(codec: str) -> Any:
@@ -217,6 +225,11 @@ def _judged(found: dict[str, Any]) -> tuple[list[str], list[str]]:
     free = machine["free_bytes"]
     if free is not None and free < _LITTLE_DISK:
         notes.append(f"only {free / 1e9:.1f} GB free on the disk of {machine['disk']}")
+    if found["compiled_jpeg"] != "ok":
+        notes.append(
+            f"the compiled JPEG decoder is not used ({found['compiled_jpeg']}): patches are read "
+            "at half the speed; with a C compiler and Python's headers, install wsistore again"
+        )
     torch = found["torch"]
     if torch is not None and not torch["usable"]:
         notes.append("torch is not usable; of the encoders only the embedded ones work")
@@ -243,6 +256,7 @@ def _print(found: dict[str, Any]) -> None:
         ["needed", _joined(found["packages"])],
         *[[extra, _joined(names)] for extra, names in found["optional"].items()],
         ["codecs", ", ".join(name for name, told in found["codecs"].items() if told == "ok")],
+        ["compiled JPEG", found["compiled_jpeg"]],
         ["devices", _devices(found["torch"])],
         ["encoders", f"{len(found['encoders']['usable'])} usable of {found['encoders']['known']}"],
         ["weights", _found_weights(found["weights"])],
