@@ -53,6 +53,7 @@ typedef struct {
     Py_ssize_t count, blocks_held;
     Job *jobs;
     Py_buffer *blocks;
+    PyObject **headers; /* so that none goes while the GIL is released */
     Py_buffer out;
 } Call;
 
@@ -61,16 +62,21 @@ static int begin_call(Call *call, Py_ssize_t count) {
     call->count = count;
     call->jobs = PyMem_Calloc((size_t)count + 1, sizeof *call->jobs);
     call->blocks = PyMem_Calloc((size_t)count + 1, sizeof *call->blocks);
-    if (call->jobs && call->blocks) return 1;
+    call->headers = PyMem_Calloc((size_t)count + 1, sizeof *call->headers);
+    if (call->jobs && call->blocks && call->headers) return 1;
     PyErr_NoMemory();
     return 0;
 }
 
 static void end_call(Call *call) {
-    for (Py_ssize_t k = 0; k < call->blocks_held; k++) PyBuffer_Release(&call->blocks[k]);
+    for (Py_ssize_t k = 0; k < call->blocks_held; k++) {
+        PyBuffer_Release(&call->blocks[k]);
+        Py_DECREF(call->headers[k]);
+    }
     if (call->out.obj) PyBuffer_Release(&call->out);
     PyMem_Free(call->jobs);
     PyMem_Free(call->blocks);
+    PyMem_Free(call->headers);
 }
 
 /* Fill in a job but for where its px go; 0 with an exception set if it makes no sense. */
@@ -83,7 +89,7 @@ static int begin_job(
     job->header = PyCapsule_GetPointer(capsule, CAPSULE);
     if (!job->header) return 0;
     if (PyObject_GetBuffer(block, held, PyBUF_SIMPLE) < 0) return 0;
-    call->blocks_held++;
+    call->headers[call->blocks_held++] = Py_NewRef(capsule);
     int fits = region.x0 >= 0 && region.y0 >= 0 && region.x0 < region.x1 && region.y0 < region.y1;
     fits = fits && (scale == 1 || scale == 2);
     fits = fits && region.x1 <= ceil_div(job->header->width, scale);
