@@ -47,6 +47,12 @@ def test_parts_are_put_together(place):
     data = place.get("big")
     assert len(data) == 24_000_000
     assert data == b"".join(bytes([n]) * 6_000_000 for n in range(4))
+    source = place.source("big")
+    offsets, counts = [5_999_999, 0, 23_999_999, 5_000_000], [2, 1, 1, 14_000_000]
+    views = source.read_many(offsets, counts)
+    assert [bytes(v) for v in views] == [
+        data[o : o + c] for o, c in zip(offsets, counts, strict=True)
+    ]
 
 
 def test_parts_that_fail_leave_nothing(place):

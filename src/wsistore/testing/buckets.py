@@ -6,8 +6,10 @@ Signatures are not looked at, ETags are numbers, and listings come in one piece.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
+from collections.abc import Sequence
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape, unescape
 
@@ -22,20 +24,29 @@ class Stored:
 
     Parameters
     ----------
-    data : bytes
-        All of it.
+    parts : sequence of bytes
+        Its bytes as they were uploaded: joining a gigabyte would stop the server meanwhile.
     etag : str
         With its quotes.
     """
 
-    def __init__(self, data: bytes, etag: str) -> None:
-        self.data = data
+    def __init__(self, parts: Sequence[bytes], etag: str) -> None:
         self.etag = etag
-        self.size = len(data)
+        self._parts = [part for part in parts if part]
+        self._ends = list(itertools.accumulate(map(len, self._parts)))
+        self.size = self._ends[-1] if self._ends else 0
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` up to `stop`."""
-        return self.data[start:stop]
+        found = []
+        number = bisect.bisect_right(self._ends, start)
+        while start < stop and number < len(self._parts):
+            part = self._parts[number]
+            begin = self._ends[number] - len(part)
+            found.append(part[start - begin : stop - begin])
+            start = self._ends[number]
+            number += 1
+        return found[0] if len(found) == 1 else b"".join(found)
 
 
 class BucketBackend:
@@ -104,7 +115,7 @@ class BucketBackend:
         taken = found is not None and request.headers.get("if-none-match") == "*"
         if taken or (wanted is not None and (found is None or found.etag != wanted)):
             return Answer(412, {})
-        return Answer(200, {"ETag": self._store(key, body)})
+        return Answer(200, {"ETag": self._store(key, [body])})
 
     def _post(self, key: str, query: dict[str, str], body: bytes) -> Answer:
         if "delete" in query:
@@ -122,12 +133,12 @@ class BucketBackend:
         parts = self._uploads.pop(query.get("uploadId", ""), None)
         if parts is None:
             return Answer(404, {})
-        etag = self._store(key, b"".join(data for _, data in sorted(parts.items())))
+        etag = self._store(key, [data for _, data in sorted(parts.items())])
         return _xml("CompleteMultipartUploadResult", f"{where}<ETag>{escape(etag)}</ETag>")
 
-    def _store(self, key: str, data: bytes) -> str:
+    def _store(self, key: str, parts: Sequence[bytes]) -> str:
         etag = f'"{next(self._numbers)}"'
-        self.objects[key] = Stored(data, etag)
+        self.objects[key] = Stored(parts, etag)
         return etag
 
     def _list(self, bucket: str, query: dict[str, str]) -> Answer:
