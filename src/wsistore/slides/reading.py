@@ -40,6 +40,7 @@ TASK_TILES = 8
 """Tiles that a thread takes at a time: handing over a task costs 30 µs."""
 
 OnBadTile = Literal["fill-missing", "raise", "fill"]
+_WORDS: tuple[OnBadTile, ...] = get_args(OnBadTile)
 Pixels = NDArray[np.uint8]
 Note = Callable[[int, int, str], None]
 Encoded = tuple[int, int, memoryview]
@@ -86,7 +87,7 @@ def make_policy(on_bad_tile: str, fill: int | Sequence[int]) -> Policy:
     """
     grey = type(fill) is int and 0 <= fill <= WHITE  # by far the most, and numpy is slow to ask
     color = _GREYS[fill] if grey else _color(fill)
-    for word in get_args(OnBadTile):
+    for word in _WORDS:
         if on_bad_tile == word:
             break
     else:

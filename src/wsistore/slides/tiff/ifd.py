@@ -134,13 +134,14 @@ class Ifd:
     """
 
     __slots__ = (
-        "_block", "_block_at", "_entries", "_first", "_length", "_source", "_texts", "_values",
-        "label", "layout", "next_offset", "offset",
+        "_block", "_block_at", "_entries", "_first", "_length", "_single", "_source", "_texts",
+        "_values", "label", "layout", "next_offset", "offset",
     )  # fmt: skip
 
     def __init__(self, source: Source, layout: Layout, label: str, offset: int) -> None:
         self._source = source
         self.layout = layout
+        self._single = layout.single
         self.label = label
         self.offset = offset
         self._block_at = at = offset - BLOCK_BEFORE if offset > BLOCK_BEFORE else 0
@@ -284,9 +285,10 @@ class Ifd:
                 raise self.corrupt(f"{name_of(tag)} is missing")
             return default
         kind, count, value = found
-        single = self.layout.single.get(kind)
+        single = self._single.get(kind)
         if count == 1 and single is not None:  # nearly all: it lies within the entry
-            return value >> single[0] & single[1]
+            shift, mask = single
+            return value >> shift & mask
         return self.numbers(tag)[0]
 
     def rational(self, tag: int) -> tuple[int, int] | None:

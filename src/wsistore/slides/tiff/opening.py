@@ -75,17 +75,18 @@ def _open(source: Source) -> TiffContainer:
     index = TiffIndex(source, look=refuse_ndpi)
     first = Page(index.ifds[0])
     description = first.description
-    if not is_aperio(description):
+    aperio = is_aperio(description)
+    if not aperio:
         refuse_foreign(first, description)
     pages = [first, *map(Page, index.ifds[1:])]
-    if is_ome(description):
+    if not aperio and is_ome(description):
         return open_ome(index, pages, description)
     if not first.is_tiled:
         raise first.ifd.unsupported(
             "its first image lies in strips, only tiled TIFFs are read as slides",
             hint="Rewrite it in tiles, for example: vips tiffsave IN OUT --tile --pyramid.",
         )
-    if is_aperio(description):
+    if aperio:
         return open_aperio(index, pages)
     return open_generic(index, pages)
 

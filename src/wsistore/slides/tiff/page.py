@@ -22,6 +22,13 @@ MAX_TABLES_BYTES = 1 << 20
 _TILE_ARRAYS = tags.TILE_OFFSETS, tags.TILE_BYTE_COUNTS
 _STRIP_ARRAYS = tags.STRIP_OFFSETS, tags.STRIP_BYTE_COUNTS
 
+_MEANINGS: dict[int, Color] = {0: "white-is-zero", 1: "gray", 2: "rgb", 6: "ycbcr"}
+_SAMPLES: dict[Color, tuple[int, ...]] = {
+    "white-is-zero": (1,),
+    "gray": (1,),
+    "rgb": (3, 4),
+    "ycbcr": (3,),
+}
 PHOTOMETRIC_NAMES = {3: "palette", 4: "transparency mask", 5: "CMYK", 8: "CIE L*a*b*"}
 TRY_OPENSLIDE = "OpenSlide may read it: pip install 'wsistore[openslide]'."
 
@@ -227,28 +234,32 @@ class Page:
     def _color(self, compression: int, codec: str, samples: int) -> Color:
         """Return what the samples mean; Aperio's own compressions fix it, else tag 262."""
         if compression in (tags.APERIO_YCBCR, tags.APERIO_RGB):
-            self._expect_samples(samples, (3,), f"compression {compression}")
+            self._expect_samples(samples, (3,), "compression", compression)
             return "ycbcr" if compression == tags.APERIO_YCBCR else "rgb"
         photometric = self.ifd.number(tags.PHOTOMETRIC)
-        what = f"photometric interpretation {photometric}"
-        if photometric in (0, 1):
-            self._expect_samples(samples, (1,), what)
-            return "gray" if photometric else "white-is-zero"
-        if photometric == 2:
-            self._expect_samples(samples, (3, 4), what)
-            return "rgb"
-        if photometric == 6 and codec in ("jpeg", "jpeg2000"):
-            self._expect_samples(samples, (3,), what)
-            return "ycbcr"
+        meaning = _MEANINGS.get(photometric)
+        if meaning == "ycbcr" and codec not in ("jpeg", "jpeg2000"):
+            meaning = None
+        if meaning is not None:
+            self._expect_samples(
+                samples, _SAMPLES[meaning], "photometric interpretation", photometric
+            )
+            return meaning
         name = PHOTOMETRIC_NAMES.get(photometric, "YCbCr" if photometric == 6 else "unknown")
         raise self.ifd.unsupported(
-            f"{what} ({name}) with the codec {codec}; gray and RGB are read", hint=TRY_OPENSLIDE
+            f"photometric interpretation {photometric} ({name}) with the codec {codec}; "
+            "gray and RGB are read",
+            hint=TRY_OPENSLIDE,
         )
 
-    def _expect_samples(self, samples: int, expected: tuple[int, ...], what: str) -> None:
+    def _expect_samples(
+        self, samples: int, expected: tuple[int, ...], tag: str, value: int
+    ) -> None:
         if samples not in expected:
             wanted = " or ".join(map(str, expected))
-            raise self.ifd.corrupt(f"{samples} samples per pixel with {what}, expected {wanted}")
+            raise self.ifd.corrupt(
+                f"{samples} samples per pixel with {tag} {value}, expected {wanted}"
+            )
 
 
 @functools.lru_cache(maxsize=256)
