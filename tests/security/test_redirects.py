@@ -14,7 +14,7 @@ from wsistore.testing.faults import Redirect
 from wsistore.testing.server import FaultServer
 
 KEYS = {"access_key_id": "canary-id", "secret_access_key": "canary", "region": "us-east-1"}
-QUICK = {"retries": 0, "deadline_s": 2.0}
+QUICK = {"retries": 0}
 
 
 @pytest.fixture

@@ -202,6 +202,7 @@ def test_writing_to_a_server_that_fails_ends_in_time(deed: str, tmp_path: Path) 
             region="us-east-1",
             deadline_s=0.6,
             timeout_s=0.3,
+            retries=1000,  # only time ends it
         )
         deeds = {
             "put": lambda: place.put("k", b"1"),
@@ -213,7 +214,7 @@ def test_writing_to_a_server_that_fails_ends_in_time(deed: str, tmp_path: Path) 
         began = time.monotonic()
         with pytest.raises(StoreWriteError, match="s3://b/a/k"):
             deeds[deed]()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 class Doing:
