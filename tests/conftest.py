@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from wsistore.testing import SyntheticSlide, write_slide
 
 settings.register_profile("wsistore", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("wsistore")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a script runs in the background begins so, and children that are interrupted would.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
