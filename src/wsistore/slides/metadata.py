@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from wsistore.errors import MetadataError
@@ -187,11 +186,10 @@ def aperio_fields(description: str) -> dict[str, str]:
     description : str
         ImageDescription (tag 270) of the first page.
     """
-    return dict(_fields(description))
-
-
-def _fields(description: str) -> Iterator[tuple[str, str]]:
+    fields: dict[str, str] = {}
     for field in description.split("|")[1:]:
         key, equals, value = field.partition("=")
-        if equals and key.strip():
-            yield key.strip(), value.strip()
+        key = key.strip()
+        if equals and key:
+            fields[key] = value.strip()
+    return fields

@@ -169,3 +169,36 @@ def test_a_missing_number_is_named(tiffs: Any) -> None:
         index_of(tiffs, tiffs.build(tiffs.tiled_page(t34675=(7, b"12345")))).ifds[0].data(
             34675, most=4
         )
+
+
+def test_bytes_behind_a_short_value_mean_nothing(tiffs: Any, layout: dict[str, Any]) -> None:
+    data = bytearray(tiffs.build(tiffs.tiled_page(t277=(3, 3), t284=(3, 1)), **layout))
+    entry_bytes, inline_bytes = (20, 8) if layout["big"] else (12, 4)
+    code = layout["order"] + ("HHQ" if layout["big"] else "HHI")
+    at = data.index(struct.pack(code, 277, 3, 1)) + entry_bytes - inline_bytes
+    data[at + 2 : at + inline_bytes] = b"\xa5" * (inline_bytes - 2)
+    (ifd,) = index_of(tiffs, bytes(data)).ifds
+    assert (ifd.number(277), ifd.numbers(277)) == (3, (3,))
+    assert ifd.number(284) == 1
+
+
+def test_of_an_unused_tag_that_is_there_twice_the_first_counts(
+    tiffs: Any, layout: dict[str, Any]
+) -> None:
+    data = tiffs.build(tiffs.tiled_page(t777=(4, 5), t778=(4, 6)), **layout)
+    code = layout["order"] + ("HHQ" if layout["big"] else "HHI")
+    twice = data.replace(struct.pack(code, 778, 4, 1), struct.pack(code, 777, 4, 1))
+    assert twice != data
+    (ifd,) = index_of(tiffs, twice).ifds
+    (before,) = index_of(tiffs, data).ifds
+    assert (ifd.number(777), before.number(777), before.number(778)) == (5, 5, 6)
+    assert ifd.tags == tuple(tag for tag in before.tags if tag != 778)
+    assert ifd.entry(777) == before.entry(777)
+
+
+def test_a_directory_longer_than_what_is_read_at_once(tiffs: Any, layout: dict[str, Any]) -> None:
+    many = {f"t{40000 + number}": (4, number) for number in range(1500)}
+    (ifd,) = index_of(tiffs, tiffs.build(tiffs.tiled_page(**many), **layout)).ifds
+    assert ifd.number(41499) == 1499
+    assert len(ifd.raw) > BLOCK_BYTES
+    assert ifd.next_offset == 0

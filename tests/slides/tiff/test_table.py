@@ -202,3 +202,40 @@ def test_callers_can_not_change_the_table(tiffs: Any, table_of: Any) -> None:
     table.locate(*columns_rows((1, 1))).offsets[:] = 0
     np.testing.assert_array_equal(table.locate_all().offsets, before)
     assert (table.counts == 3072).all()
+
+
+def test_a_few_tiles_are_found_as_many_are(
+    tiffs: Any, table_of: Any, layout: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tiffs.tiled_page()
+    missing = page.having(t325=(4, tuple(0 if n in (2, 7) else 3072 for n in range(12))))
+    table, _ = table_of(missing, **layout)
+    cells = columns_rows((3, 2), (2, 0), (0, 0), (3, 1), (0, 0))
+    few = table.locate(*cells)
+    assert (
+        (few.offsets == 0).tolist()
+        == (few.counts == 0).tolist()
+        == [False, True] + ([False, True, False])
+    )
+    monkeypatch.setattr(table_module, "FEW", 0)
+    many = table.locate(*cells)
+    for name in ("parts", "offsets", "counts"):
+        found, expected = getattr(few, name), getattr(many, name)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("few", [0, 64])
+@pytest.mark.parametrize("counts", [10**6, 2**32 - 1])
+def test_few_or_many_a_tile_outside_is_refused(
+    tiffs: Any, table_of: Any, monkeypatch: pytest.MonkeyPatch, few: int, counts: int
+) -> None:
+    monkeypatch.setattr(table_module, "FEW", few)
+    page = tiffs.tiled_page().having(t325=(4, (3072,) * 5 + (counts,) + (3072,) * 6))
+    table, _ = table_of(page)
+    assert table.locate(*columns_rows((0, 1), (2, 1))).counts.tolist() == [3072, 3072]
+    with pytest.raises(CorruptSlideError, match=f"tile column 1, row 1: {counts} bytes at"):
+        table.locate(*columns_rows((0, 1), (1, 1)))
+    for cell in ((4, 0), (0, 3), (-1, 0), (0, -1)):
+        with pytest.raises(IndexError, match="outside of the grid of 4 x 3"):
+            table.locate(*columns_rows((0, 0), cell))
