@@ -252,7 +252,7 @@ def test_a_proxy_s_uploads_fail_before_and_after_they_arrive(before):
 
 
 def test_a_proxy_before_nothing_answers_502(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with FaultServer.before(f"http://127.0.0.1:{port}") as proxy:
-        assert ask(proxy)[0] == 502
+    with socket.socket() as deaf:  # has a port, so that nobody else takes it, and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        with FaultServer.before(f"http://127.0.0.1:{deaf.getsockname()[1]}") as proxy:
+            assert ask(proxy)[0] == 502

@@ -12,8 +12,16 @@ from wsistore.tiles import prefetching
 from wsistore.tiles.prefetching import ahead, fetched_ahead
 
 
+@pytest.fixture
 def ahead_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("wsistore-ahead")]
+    """``ahead_threads()`` returns the threads that were begun since the test was."""
+    before = set(threading.enumerate())
+
+    def since():
+        found = set(threading.enumerate()) - before
+        return [thread for thread in found if thread.name.startswith("wsistore-ahead")]
+
+    return since
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 100])
@@ -54,7 +62,7 @@ def test_the_next_item_is_made_while_the_caller_works():
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_an_error_comes_in_its_items_place_and_ends_the_walk(depth):
+def test_an_error_comes_in_its_items_place_and_ends_the_walk(depth, ahead_threads):
     made = []
 
     def make(key):
@@ -72,7 +80,7 @@ def test_an_error_comes_in_its_items_place_and_ends_the_walk(depth):
     assert not ahead_threads()
 
 
-def test_an_error_of_the_keys_is_raised_too():
+def test_an_error_of_the_keys_is_raised_too(ahead_threads):
     def keys():
         yield 1
         raise OSError("no more keys")
@@ -82,7 +90,7 @@ def test_an_error_of_the_keys_is_raised_too():
     assert not ahead_threads()
 
 
-def test_leaving_early_ends_the_thread_and_what_has_not_begun(monkeypatch):
+def test_leaving_early_ends_the_thread_and_what_has_not_begun(monkeypatch, ahead_threads):
     may_go_on, second_begun = threading.Event(), threading.Event()
     begun = []
 
@@ -107,7 +115,7 @@ def test_leaving_early_ends_the_thread_and_what_has_not_begun(monkeypatch):
     assert not ahead_threads()
 
 
-def test_no_thread_is_started_before_the_first_item_is_asked_for():
+def test_no_thread_is_started_before_the_first_item_is_asked_for(ahead_threads):
     ahead(str, range(3), 2)
     assert not ahead_threads()
 

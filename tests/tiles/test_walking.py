@@ -78,10 +78,13 @@ def test_leaving_a_walk_early_ends_its_thread(slide):
     import threading
 
     grid = grid_array((1024, 1024), (256, 256), (64, 64), "drop")
+    before = set(threading.enumerate())
     walk = iter_tiles(slide.path, grid, 256, 0, batch_size=2, prefetch=1, cache=SlideCache())
     next(walk)
+    started = [t for t in threading.enumerate() if t not in before and "ahead" in t.name]
+    assert len(started) == 1
     walk.close()
-    assert not [t for t in threading.enumerate() if t.name == "wsistore-ahead"]
+    assert not started[0].is_alive()
 
 
 def test_plans_with_columns_and_empty_plans(slide):
