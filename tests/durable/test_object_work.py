@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -309,3 +310,25 @@ def test_a_store_without_a_document_is_none(place):
 def test_etags_are_compared_without_quotes(etag):
     assert plain_etag(etag) == "abc"
     assert plain_etag(None) == ""
+
+
+def test_several_documents_are_written_side_by_side(place, monkeypatch):
+    together = threading.Barrier(3, timeout=20)
+    put = place.put
+
+    def meet(key, data):
+        if key.endswith("zarr.json") and "partial" not in key:
+            together.wait()
+        return put(key, data)
+
+    with ObjectWork(place, "s.zarr", SETTINGS) as work:
+        monkeypatch.setattr(place, "put", meet)
+        work.write_all({f"{level}/zarr.json": b"%d" % level for level in range(3)})
+        monkeypatch.setattr(place, "put", put)
+        assert [place.get(f"s.zarr/{level}/zarr.json") for level in range(3)] == [b"0", b"1", b"2"]
+        place.failing = "2/zarr.json"
+        with pytest.raises(StoreWriteError):
+            work.write_all({f"{level}/zarr.json": b"x" for level in range(3)})
+        place.failing = ""
+        work.append("a", {"key": "a"})
+        assert work.finish(ROOT)

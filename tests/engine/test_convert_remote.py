@@ -115,10 +115,23 @@ def test_any_way_gives_the_bytes_of_a_local_conversion(
     assert only(open_place(bucket)) == ["across.zarr/", "up.zarr/"]
 
 
-def test_large_shards_go_up_in_parts_as_they_come(slide, bucket, stores, monkeypatch):
+@pytest.mark.parametrize("block", [1, 4096, 1 << 20])
+def test_large_shards_go_up_in_parts_as_they_come(slide, bucket, stores, monkeypatch, block):
     monkeypatch.setattr(objectfiles, "SINGLE_BYTES", 4096)
+    monkeypatch.setattr(objectfiles, "BLOCK_BYTES", block)
     wsistore.convert(slide, f"{bucket}/x.zarr", **MODES["zstd"]).raise_for_failures()
     assert objects(f"{bucket}/x.zarr") == stores("zstd")
+
+
+def test_a_shard_costs_one_request_to_write(slide, bucket, s3_server, stores, monkeypatch):
+    with FaultServer.before(s3_server) as server, monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", server.url)
+        patched.setattr(objectfiles, "BLOCK_BYTES", 1024)  # of larger ones
+        wsistore.convert(slide, f"{bucket}/x.zarr", **MODES["copy"]).raise_for_failures()
+        wrote = [r for r in server.requests if "/x.zarr/" in r.path and "/c/0/" in r.path]
+        wrote = [r for r in wrote if "associated" not in r.path]
+    shards = {name for name in stores("copy") if "/c/0/" in name and "associated" not in name}
+    assert [request.method for request in wrote] == ["PUT"] * len(shards)
 
 
 def test_batches_are_read_ahead(uploaded, bucket, stores, monkeypatch):

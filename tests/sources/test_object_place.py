@@ -40,6 +40,27 @@ def test_pieces_are_uploaded_in_parts(bucket: str) -> None:
     assert source.read(2_999_999, 2) == b"\x00\x01"
 
 
+def test_pieces_at_hand_go_in_one_request_unless_they_are_many(
+    bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [b"a" * 9_000_000, memoryview(b"xbcx")[1:3], b"", bytearray(b"d")]
+    whole = b"".join(pieces)
+    with FaultServer.before(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        place = open_place(bucket)
+        etag = place.put("k", pieces)
+        assert [request.method for request in server.requests] == ["PUT"]
+        assert place.get("k") == whole
+        assert [info.etag for info in place.list_tree()] == [etag]
+        place.put("k", whole[1:])
+        assert place.get("k") == whole[1:]
+        monkeypatch.setattr(object_folder, "_SINGLE_BYTES", len(whole) - 1)
+        server.reset()
+        place.put("k", pieces)
+        assert [request.method for request in server.requests] == ["POST", "PUT", "PUT", "POST"]
+        assert place.get("k") == whole
+
+
 def test_pieces_may_be_read_from_a_bucket_while_they_are_uploaded(bucket: str) -> None:
     place = open_place(bucket)
     data = bytes(range(250)) * 80_000

@@ -76,6 +76,11 @@ class Work(ABC):
             Its content.
         """
 
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write several files of the store, in any order."""
+        for key, data in files.items():
+            self.write(key, data)
+
     @abstractmethod
     def sketch(self, key: str, data: bytes) -> None:
         """Write a document that would make it a store, where only `head` shows it."""

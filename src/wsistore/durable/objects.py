@@ -193,6 +193,12 @@ class ObjectWork(Work):
         self._need_active()
         self._place.put(f"{self._name}/{key}", data)
 
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write several objects of the store, side by side."""
+        threads = self._need_active()
+        for written in [threads.submit(self.write, key, data) for key, data in files.items()]:
+            written.result()
+
     def sketch(self, key: str, data: bytes) -> None:
         """Write a document that would make it a store, where only `head` shows it."""
         self._need_active()

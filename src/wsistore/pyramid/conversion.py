@@ -423,8 +423,7 @@ class _Writing:
         return images, notes
 
     def _write(self, documents: Documents) -> None:
-        for name, data in documents.items():
-            self._work.write(name, data)
+        self._work.write_all(documents)
 
 
 def _check_complete(tasks: Sequence[ShardTask], receipts: Mapping[str, ShardReceipt]) -> None:

@@ -27,7 +27,7 @@ BATCH_BYTES = 512 << 10
 """Encoded bytes read at a time: less than a core's cache."""
 REMOTE_BATCH_BYTES = 4 << 20
 """The same of objects, where a request costs more than bytes do."""
-REMOTE_AHEAD = 2
+REMOTE_AHEAD = 3
 """Batches of objects that are fetched before their turn."""
 
 

@@ -47,8 +47,7 @@ def check_names(source: str, store: str, *, overwrite: bool) -> None:
 def is_group(store: str) -> bool:
     """Return whether there is a Zarr group of that name."""
     if is_url(store):
-        place = open_place(store)
-        return any(place.get(name) is not None for name in ROOT_DOCUMENTS)
+        return any(data is not None for data in open_place(store).get_many(ROOT_DOCUMENTS))
     return any(os.path.lexists(f"{store}/{name}") for name in ROOT_DOCUMENTS)
 
 

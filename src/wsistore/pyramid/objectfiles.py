@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from itertools import chain
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from wsistore.durable import plain_etag
@@ -15,8 +14,12 @@ from wsistore.errors import SourceNotFoundError, StoreCorruptError, UsageError
 from wsistore.pyramid.shardfile import Chunk, Piece, ShardSum, Write, check_shard_source
 from wsistore.sources import ObjectPlace, open_place, redact
 
-SINGLE_BYTES = 5 << 20
-"""Objects up to this size are written with one request; larger ones in parts of it."""
+SINGLE_BYTES = 16 << 20
+"""Objects up to this size are held, and written with one request; larger ones in parts, which
+takes two requests more, one after the other."""
+
+BLOCK_BYTES = 5 << 20
+"""Pieces of larger objects are handed on in blocks of so many bytes."""
 
 CHUNKS_AT_ONCE = 8
 """Small objects of one part that are written side by side."""
@@ -79,19 +82,20 @@ class PartWriter:
         self._written: dict[str, tuple[int, str]] = {}
 
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
-        """Write an object from its pieces; no more than a few parts are held.
+        """Write an object from its pieces; no more than `SINGLE_BYTES` and a few parts are held.
 
         Raises
         ------
         wsistore.errors.StoreWriteError
             If it could not be written.
         """
-        blocks = _Blocks(pieces)
-        first = next(blocks, b"")
-        second = next(blocks, None)
-        data = first if second is None else chain((first, second), blocks)
-        etag = self._place.put(key, data)
-        self._written[key] = (blocks.size, plain_etag(etag))
+        waiting = iter(pieces)
+        head = _take_head(waiting)
+        rest = _Blocks(waiting)
+        second = next(rest, None)
+        size = sum(map(len, head))
+        etag = self._place.put(key, head if second is None else _all(head, second, rest))
+        self._written[key] = (size + rest.size, plain_etag(etag))
 
     def write_all(self, chunks: Iterable[Chunk], write: WriteChunks) -> ShardSum:
         """Write chunks as objects of their own, several of them side by side.
@@ -129,10 +133,10 @@ class PartWriter:
 
 
 class _Blocks(Iterator[bytes]):
-    """Joins pieces to blocks of `SINGLE_BYTES`, and counts the bytes."""
+    """Joins pieces to blocks of `BLOCK_BYTES`, and counts the bytes."""
 
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        self._pieces = iter(pieces)
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
         self.size = 0
 
     def __next__(self) -> bytes:
@@ -141,12 +145,32 @@ class _Blocks(Iterator[bytes]):
         for piece in self._pieces:
             waiting.append(piece)
             size += len(piece)
-            if size >= SINGLE_BYTES:
+            if size >= BLOCK_BYTES:
                 break
         if not waiting:
             raise StopIteration
         self.size += size
         return b"".join(waiting)
+
+
+def _all(head: list[Piece], second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield blocks of all three; of the head no more is held than is still to come."""
+    waiting = iter(head)
+    yield from _Blocks(waiting)
+    yield second
+    yield from rest
+
+
+def _take_head(pieces: Iterator[Piece]) -> list[Piece]:
+    """Take pieces until `SINGLE_BYTES` are passed; nothing is copied."""
+    head: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        head.append(piece)
+        size += len(piece)
+        if size > SINGLE_BYTES:
+            break
+    return head
 
 
 def mark_of(objects: Listing) -> str:

@@ -155,7 +155,8 @@ class ObjectPlace(Folder):
         data : bytes-like, or iterable of bytes-like
             What to write. Pieces are uploaded in parts as they come, so that no more than a
             few of them are held; an error that the iterable raises goes through, and no
-            object is made.
+            object is made. A list of pieces is at hand: unless it is large, it goes in one
+            request.
 
         Raises
         ------

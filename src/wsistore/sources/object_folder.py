@@ -18,6 +18,9 @@ from wsistore.sources.object_errors import is_without_answer, means_not_found, n
 from wsistore.sources.objects import ObjectSource
 
 _DELETED_AT_ONCE = 1000
+_SINGLE_BYTES = 32 << 20
+"""Bytes at hand up to so many go in one request, uncopied: parts take two requests more, one
+after the other."""
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 """Of one upload: it holds so many parts, and the one that is being filled."""
@@ -76,9 +79,12 @@ class ObjectFolder(ObjectPlace):
 
     def put(self, key: str, data: bytes | Iterable[bytes | memoryview]) -> str | None:
         """Write an object in place of one that has its key; see `ObjectPlace.put`."""
-        if not isinstance(data, bytes | bytearray | memoryview):
-            data = _made_elsewhere(data)
-        written = self._write(key, _put, check_key(key), data)
+        if isinstance(data, bytes | bytearray | memoryview):
+            data = [data]
+        if isinstance(data, list) and sum(map(len, data)) <= _SINGLE_BYTES:
+            written = self._write(key, _put_at_once, check_key(key), data)
+        else:
+            written = self._write(key, _put_in_parts, check_key(key), _made_elsewhere(data))
         etag: str | None = written.get("e_tag")
         if not etag:  # Ceph tells none where an object was written in parts
             etag = self._write(key, _head, key).get("e_tag")
@@ -133,10 +139,16 @@ def open_objects(url: str, options: Mapping[str, Any]) -> ObjectFolder:
     return ObjectFolder(Bucket.at(url, options_for(url, options)))
 
 
-def _put(store: Any, key: str, data: bytes | Iterable[bytes]) -> Mapping[str, Any]:
+def _put_at_once(store: Any, key: str, pieces: list[Any]) -> Mapping[str, Any]:
     import obstore
 
-    return obstore.put(store, key, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+    return obstore.put(store, key, pieces, use_multipart=False)
+
+
+def _put_in_parts(store: Any, key: str, pieces: Iterator[bytes]) -> Mapping[str, Any]:
+    import obstore
+
+    return obstore.put(store, key, pieces, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
 
 def _made_elsewhere(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
