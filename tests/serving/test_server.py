@@ -159,7 +159,7 @@ def test_stopping_ends_its_threads(zstd_store: Path, visit: Callable[[str], Any]
         started = set(threading.enumerate()) - before
         assert len(started) == 4
     for thread in started:
-        thread.join(20)  # its connection has been given back; it may have a few steps left
+        thread.join(5)  # its connection has been given back; a few steps may be left
     assert not [thread for thread in started if thread.is_alive()]
 
 
