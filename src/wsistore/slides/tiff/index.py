@@ -12,7 +12,8 @@ from typing import Literal
 
 from wsistore.errors import CorruptSlideError, UnsupportedSlideError
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.ifd import Ifd, Layout
+from wsistore.slides.tiff.ifd import Ifd
+from wsistore.slides.tiff.layout import Layout
 from wsistore.sources import Source
 
 MAX_IFDS = 1024

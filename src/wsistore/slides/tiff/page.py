@@ -10,7 +10,8 @@ from wsistore.codecs.model import Color
 from wsistore.errors import CorruptSlideError
 from wsistore.geometry import Size, ceil_div
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.ifd import Entry, Ifd, name_of
+from wsistore.slides.tiff.ifd import Ifd, name_of
+from wsistore.slides.tiff.layout import Entry
 
 MAX_SIDE = 2**31
 """Largest width and height of an image that is believed, in px."""
@@ -144,14 +145,13 @@ class Page:
         wsistore.errors.CorruptSlideError
             If one is missing, or is not as long as there are tiles or strips.
         """
-        grid = self.segment_grid
+        columns, rows = self.segment_grid
         offsets, counts = _TILE_ARRAYS if self.is_tiled else _STRIP_ARRAYS
-        return Segments(self._array(offsets, grid), self._array(counts, grid))
+        return Segments(self._array(offsets, columns, rows), self._array(counts, columns, rows))
 
-    def _array(self, tag: int, grid: Size) -> Entry:
+    def _array(self, tag: int, columns: int, rows: int) -> Entry:
         entry = self.ifd.entry(tag)
         _, kind, values, _ = entry
-        columns, rows = grid
         if kind not in tags.UNSIGNED:
             raise self.ifd.corrupt(
                 f"{name_of(tag)} has field type {kind}, expected unsigned integers"

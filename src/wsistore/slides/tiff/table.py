@@ -14,7 +14,7 @@ from wsistore.errors import CorruptSlideError
 from wsistore.geometry import Size
 from wsistore.slides.model import TileRefs, TileTable
 from wsistore.slides.tiff import tags
-from wsistore.slides.tiff.ifd import Entry, Layout
+from wsistore.slides.tiff.layout import Entry, Layout
 from wsistore.slides.tiff.page import Segments
 from wsistore.sources import Source
 
