@@ -62,6 +62,16 @@ def aperio(slide_factory: Callable[..., SyntheticSlide]) -> Callable[..., Synthe
     return slide_factory
 
 
+@pytest.fixture
+def own_encoders() -> Iterator[None]:
+    """Forget the encoders that a test adds to those of its process by a plug-in."""
+    from wsistore.encoders import encoder_registry
+
+    encoder_registry.cache_clear()
+    yield
+    encoder_registry.cache_clear()
+
+
 _BUCKETS = itertools.count()
 _REAL_S3 = os.environ.get("WSISTORE_TEST_S3", "").rstrip("/")
 

@@ -220,6 +220,7 @@ def register_feature_extractors(registry, device, dtype, num_workers):
 """
 
 
+@pytest.mark.usefixtures("own_encoders")
 def test_a_plug_in_is_run(slides: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     plugin = tmp_path / "mine.py"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from wsistore.encoders import encoder_registry
 from wsistore.slides import open_slide
 from wsistore.testing import SyntheticSlide
 from wsistore.tiles import TilePlan, TileSpec, plan_tiles
@@ -74,13 +73,12 @@ def make_plan(slide_factory: Callable[..., SyntheticSlide]) -> Callable[..., Til
 
 
 @pytest.fixture
-def harmful(tmp_path: Path) -> Iterator[Path]:
+def harmful(tmp_path: Path, own_encoders: None) -> Path:
     """Return a plug-in with the encoder ``means``; touch ``order-kill-1`` beside it."""
     folder = tmp_path / "plugin"
     folder.mkdir()
     (folder / "harmful.py").write_text(HARMFUL)
-    yield folder / "harmful.py"
-    encoder_registry.cache_clear()  # each test has a plug-in of its own, by one name
+    return folder / "harmful.py"
 
 
 @pytest.fixture
