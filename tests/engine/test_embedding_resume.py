@@ -32,7 +32,9 @@ import wsistore
 from wsistore.engine.embed_events import UnitDone
 from wsistore.tiles import TileSpec, plan_tiles
 
-path, store, most, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+path, store = sys.argv[1:3]
+most, number, workers = map(int, sys.argv[3:])
+options = {"unit_tiles": 5, "batch_size": 4, "workers": workers}
 done = 0
 
 def listen(event):
@@ -44,15 +46,19 @@ def listen(event):
 
 plan = plan_tiles(wsistore.open_slide(path), TileSpec(64, 64, "20x"))
 try:
-    wsistore.embed(plan, "colour-stats", store, unit_tiles=5, batch_size=4, on_event=listen)
+    wsistore.embed(plan, "colour-stats", store, on_event=listen, **options)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def run_child(plan, store, after, number=signal.SIGKILL):
-    """Run in a child that gets a signal when a number of units is noted."""
-    command = [sys.executable, "-c", CHILD, plan.slide.path, store, str(after), str(int(number))]
+def run_child(plan, store, after, number=signal.SIGKILL, workers=2):
+    """Run in a child that gets a signal when a number of units is noted.
+
+    With one worker these are the first ones.
+    """
+    told = [plan.slide.path, store, *(str(int(value)) for value in (after, number, workers))]
+    command = [sys.executable, "-c", CHILD, *told]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -112,7 +118,7 @@ def test_units_that_are_damaged_meanwhile_are_computed_again(
     tmp_path, make_plan, feature_bytes, whole
 ):
     plan, store = make_plan(), tmp_path / "c.zarr"
-    run_child(plan, store, 4)
+    run_child(plan, store, 4, workers=1)
     folder = store / plan.slide.name
     (folder / NAME / "c/0/0").unlink()  # reads as NaN, as if it were never written
     chunk = folder / f"status_{NAME}" / "c/1"
