@@ -324,7 +324,12 @@ def test_bad_tiles_are_nan_and_say_why(tmp_path, broken):
 @pytest.mark.parametrize(("policy", "code"), [("fill-missing", "WSI402"), ("raise", "WSI402")])
 def test_bad_tiles_end_their_slide_where_wished(tmp_path, broken, make_plan, policy, code):
     report = wsistore.embed(
-        [broken, make_plan()], NAME, tmp_path / "c.zarr", on_bad_tile=policy, unit_tiles=10
+        [broken, make_plan()],
+        NAME,
+        tmp_path / "c.zarr",
+        on_bad_tile=policy,
+        unit_tiles=10,
+        workers=1,  # so that the damaged tile comes before the missing one
     )
     assert [(o.status, o.code) for o in report.outcomes] == [("failed", code), ("done", "")]
     missing_only = broken[10:]
