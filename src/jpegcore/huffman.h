@@ -11,7 +11,7 @@
 #define UNROLL(n) PRAGMA(GCC unroll n)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-#define LOOK 11 /* bits that are looked up at once: 8 KB a table, so that two fit the L1 cache */
+#define LOOK 11 /* bits looked up at once: with more, the tables of 8 and 16 KB leave the L1 cache */
 #define SLOTS (1 << LOOK)
 #define TURN_OVER (1u << 31)
 #define INVALID 0xFFFFFFFFu

@@ -5,7 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "colour.h"
@@ -72,6 +71,7 @@ static uint32_t list_turns(const Header *header, int32_t *predictions, Turn *tur
     return count;
 }
 
+/* Read an MCU: transform its blocks that are needed, pass over the others. */
 static int read_mcu(
     const Job *job, const Scratch *scratch, Bits *bits, const Turn *turns, int32_t *predictions,
     int mx, int my

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from wsistore.codecs import scales
 from wsistore.geometry import Resolution, Size
 from wsistore.slides import Slide, TileTable
+from wsistore.slides.lazily import lazy
 from wsistore.slides.resolving import TOLERANCE
 
 SAME = 1e-6
@@ -51,18 +51,20 @@ class View:
     shrink: float
     exact: bool
 
-    @cached_property
+    @lazy
     def table(self) -> TileTable | None:
         """Table of encoded tiles; None where pixels come from the container itself."""
         return self.slide.tile_table(self.level)
 
-    @cached_property
+    @lazy
     def canvas_size(self) -> Size:
         """Size of the whole canvas in canvas px; a partial last px is left out."""
-        size = self.slide.levels[self.level].size
+        # Levels tell their downsamples, and so need the calibration; a table does not.
+        table = self.table
+        size = self.slide.levels[self.level].size if table is None else table.size
         return Size(size.width // self.scale, size.height // self.scale)
 
-    @cached_property
+    @lazy
     def unit(self) -> float:
         """Level-0 px per canvas px."""
         return self.level_downsample * self.scale
