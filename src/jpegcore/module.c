@@ -234,9 +234,9 @@ static PyMethodDef functions[] = {
 };
 
 static int start_module(PyObject *module) {
-    (void)module;
-    if (has_avx2()) decode_one = decode_avx2;
-    return 0;
+    int vectorized = has_avx2();
+    if (vectorized) decode_one = decode_avx2;
+    return PyModule_AddIntConstant(module, "VECTORIZED", vectorized);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, start_module}, {0, NULL}};

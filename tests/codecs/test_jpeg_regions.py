@@ -279,6 +279,21 @@ def test_jobs_that_are_not_done_are_named():
     assert decode_regions(jobs[1:2], format_of(stream), canvas, 48, 4, "strict") == [0]
 
 
+@compiled
+def test_without_vectors_large_parts_are_for_the_other(monkeypatch):
+    monkeypatch.setattr(jpeg_regions, "_largest_share", 0.5)
+    stream = encoded(scene(64, 64), "4:2:2")
+    canvas = np.zeros((2, 64, 64, 3), np.uint8)
+    halves = [RegionJob(stream, Box(0, 0, 64, 32), 0), RegionJob(stream, Box(0, 0, 64, 33), 12288)]
+    assert decode_regions(halves, format_of(stream), canvas, 192, 1, "strict") == [1]
+    half_size = [RegionJob(stream, Box(0, 0, 32, 16), 0), RegionJob(stream, Box(0, 0, 32, 17), 0)]
+    assert decode_regions(half_size, format_of(stream), canvas, 192, 2, "strict") == [1]
+    for box in (Box(0, 0, 64, 64), Box(8, 8, 20, 20)):
+        pixels = decode(stream, format_of(stream), region=box)
+        expected = reference(stream)[box.y : box.bottom, box.x : box.right]
+        np.testing.assert_array_equal(pixels, expected)
+
+
 def test_formats_for_others_are_left():
     stream = encoded(scene(64, 64), "gray")
     jobs = [RegionJob(stream, Box(0, 0, 16, 16), 0)]

@@ -1,5 +1,7 @@
 from typing_extensions import Buffer
 
+VECTORIZED: int
+
 def prepare(stream_header: bytes, /) -> object | None: ...
 def decode(
     header: object,

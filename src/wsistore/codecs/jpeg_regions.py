@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsistore.codecs.jpeg_header import JpegHeader
 from wsistore.codecs.jpeg_stream import KnownHeader, completer_for
 from wsistore.codecs.model import BlockFormat, Integrity, RegionJob
 from wsistore.errors import DamagedTileError
-from wsistore.geometry import Box
+from wsistore.geometry import Box, ceil_div
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -40,6 +41,8 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 _core, STATE = _load()
+# The vector code that pays for whole tiles, too, is that for x86 with AVX2.
+_largest_share = 1.0 if _core is not None and _core.VECTORIZED else 0.5
 
 
 def decode_regions(
@@ -54,6 +57,7 @@ def decode_regions(
     if _core is None or scale not in SCALES or block_format.color == "white-is-zero":
         return list(range(len(jobs)))
     completer = completer_for(block_format)
+    most = _most_px(block_format, scale)
     left: list[int] = []
     chosen: list[int] = []
     calls: list[tuple[Any, ...]] = []
@@ -64,7 +68,7 @@ def decode_regions(
             left.append(index)
             continue
         header = header_of(known)
-        if header is None:
+        if header is None or region.width * region.height > most:
             left.append(index)
             continue
         chosen.append(index)
@@ -92,11 +96,17 @@ def decode_region(
     if _core is None or scale not in SCALES or out.strides[1:] != (3, 1):
         return False
     header = header_of(known)
-    if header is None:
+    height, width = out.shape[:2]
+    if header is None or height * width > _most_px(known.info, scale):
         return False
     x, y, strict = region.x // scale, region.y // scale, integrity == "strict"
     done: bool = _core.decode(header, block, len(known.source), x, y, out, scale, strict)
     return done
+
+
+def _most_px(tile: BlockFormat | JpegHeader, scale: int) -> float:
+    """Return the largest region, in px at that scale, that is decoded faster this way."""
+    return _largest_share * ceil_div(tile.width, scale) * ceil_div(tile.height, scale)
 
 
 def header_of(known: KnownHeader) -> object | None:
