@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from wsistore.pyramid.planning import ConversionPlan
 
 
-REMOTE_WORKERS = 6
-"""Threads by default where slides or stores are remote: they wait more than they work."""
+REMOTE_WORKERS = 8
+"""Threads by default where slides or stores are remote: they wait more than they work. Each
+holds a shard, about 20 MB of a 4096 px one, and 50 MB at most."""
 
 
 @dataclass(frozen=True)

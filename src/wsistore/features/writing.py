@@ -130,9 +130,13 @@ def _has_strangers(place: SlidePlace) -> bool:
     if place.is_remote:
         found = objects_of(place.store).list_names()
         return bool(found) and DOCUMENT not in found
-    if not place.path.is_dir():
-        return place.path.exists()
-    found = [path.name for path in place.path.iterdir()]
+    # Looked at once: asked twice, it could be absent first, and then another run's.
+    try:
+        found = [path.name for path in place.path.iterdir()]
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
     unknown = any(name != DOCUMENT and not name.endswith(".partial") for name in found)
     return unknown and not (place.path / DOCUMENT).exists()
 

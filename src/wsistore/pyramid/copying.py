@@ -27,8 +27,11 @@ BATCH_BYTES = 512 << 10
 """Encoded bytes read at a time: less than a core's cache."""
 REMOTE_BATCH_BYTES = 4 << 20
 """The same of objects, where a request costs more than bytes do."""
-REMOTE_AHEAD = 3
+REMOTE_AHEAD = 2
 """Batches of objects that are fetched before their turn."""
+AT_ONCE_BYTES = 16 << 20
+"""Remote tiles of a shard that has no more bytes are all asked for at once: they will be held
+together anyway, to be written with one request."""
 
 
 @dataclass(slots=True)
@@ -118,8 +121,11 @@ class TileCopier:
         slots = y * columns + x
         left_out.bytes_in = int(refs.counts.sum())
         complete = self._completer.complete
-        batches = _batches(present, refs.counts, self._batch_bytes)
-        for some, blocks in read_ahead(partial(self._read, refs), batches, self._ahead):
+        batches = list(_batches(present, refs.counts, self._batch_bytes))
+        ahead = self._ahead
+        if ahead and left_out.bytes_in <= AT_ONCE_BYTES:
+            ahead = len(batches)
+        for some, blocks in read_ahead(partial(self._read, refs), batches, ahead):
             for number, slot, block in zip(
                 some.tolist(), slots[some].tolist(), blocks, strict=True
             ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,11 @@ takes two requests more, one after the other."""
 
 BLOCK_BYTES = 5 << 20
 """Pieces of larger objects are handed on in blocks of so many bytes."""
+
+IN_PARTS_AT_ONCE = 4
+"""Objects that are written in parts at the same time, of which each holds some 50 MB."""
+
+_IN_PARTS = threading.BoundedSemaphore(IN_PARTS_AT_ONCE)
 
 CHUNKS_AT_ONCE = 8
 """Small objects of one part that are written side by side."""
@@ -94,7 +100,11 @@ class PartWriter:
         rest = _Blocks(waiting)
         second = next(rest, None)
         size = sum(map(len, head))
-        etag = self._place.put(key, head if second is None else _all(head, second, rest))
+        if second is None:
+            etag = self._place.put(key, head)
+        else:
+            with _IN_PARTS:
+                etag = self._place.put(key, _all(head, second, rest))
         self._written[key] = (size + rest.size, plain_etag(etag))
 
     def write_all(self, chunks: Iterable[Chunk], write: WriteChunks) -> ShardSum:
@@ -155,8 +165,8 @@ class _Blocks(Iterator[bytes]):
 
 def _all(head: list[Piece], second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     """Yield blocks of all three; of the head no more is held than is still to come."""
-    waiting = iter(head)
-    yield from _Blocks(waiting)
+    head.reverse()
+    yield from _Blocks(head.pop() for _ in range(len(head)))
     yield second
     yield from rest
 

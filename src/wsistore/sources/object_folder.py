@@ -22,7 +22,7 @@ _SINGLE_BYTES = 32 << 20
 """Bytes at hand up to so many go in one request, uncopied: parts take two requests more, one
 after the other."""
 _PART_BYTES = 8 << 20
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 3
 """Of one upload: it holds so many parts, and the one that is being filled."""
 _WRITES = 3
 """Times that a write on a condition is tried whose answer is lost."""
