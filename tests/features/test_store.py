@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,6 +383,23 @@ def test_another_run_that_was_faster_is_no_stranger(tmp_path, write_features):
     assert not _has_strangers(SlidePlace(made.place.store, ""))
     (tmp_path / "c.zarr/zarr.json").unlink()
     assert _has_strangers(SlidePlace(made.place.store, ""))
+
+
+@pytest.mark.parametrize("look", ["is_dir", "iterdir"])
+def test_another_run_that_begins_at_the_same_time_is_no_stranger(tmp_path, monkeypatch, look):
+    store, call = tmp_path / "c.zarr", getattr(Path, look)
+
+    def overtaken(self):
+        try:
+            found = call(self)
+            return iter(list(found)) if look == "iterdir" else found
+        finally:
+            if self == store:  # right after this run has looked
+                monkeypatch.undo()
+                prepare_cohort(str(store))
+
+    monkeypatch.setattr(Path, look, overtaken)
+    assert not _has_strangers(SlidePlace(str(store), ""))
 
 
 def test_discarding_a_slide_leaves_the_others(tmp_path, write_features):
