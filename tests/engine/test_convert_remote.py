@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -579,6 +580,35 @@ def test_large_parts_are_whole_and_known_by_their_etag(bucket):
     assert place.get("x") == b"".join(blocks)
     assert writer.mark == info.etag.strip('"')
     assert uploads(bucket) == []
+
+
+def test_few_objects_are_written_in_parts_at_a_time(monkeypatch):
+    most, inside, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(2, timeout=20)
+
+    class Place:
+        def put(self, key, data):
+            nonlocal most, inside
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            together.wait()  # so long that others would come, if they might
+            size = sum(map(len, data))
+            with lock:
+                inside -= 1
+            assert size == 9
+            return "etag"
+
+    monkeypatch.setattr(objectfiles, "SINGLE_BYTES", 5)
+    monkeypatch.setattr(objectfiles, "BLOCK_BYTES", 2)
+    monkeypatch.setattr(objectfiles, "_IN_PARTS", threading.BoundedSemaphore(2))
+    writer = objectfiles.PartWriter(Place())
+    with ThreadPoolExecutor(8) as threads:
+        for key in [threads.submit(writer.write, str(n), iter([b"123"] * 3)) for n in range(40)]:
+            key.result()
+    assert most <= 2
+    assert len(writer._written) == 40
+    assert {size for size, _ in writer._written.values()} == {9}
 
 
 def test_who_may_use_a_prefix_only_can_write_there(uploaded, bucket, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 import wsistore
 from wsistore.codecs import complete_jpeg
+from wsistore.geometry import Box
+from wsistore.pyramid import copying
 from wsistore.pyramid.layout import decode_shard_index, shard_index_bytes
 from wsistore.testing import VARIANTS, damage, write_slide
 
@@ -136,3 +139,37 @@ def test_copy_of_a_copy_has_the_same_tiles(tmp_path):
     convert(slide, tmp_path / "a.ome.zarr")
     wsistore.convert(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr").raise_for_failures()
     assert inner_chunks(tmp_path / "a.ome.zarr") == inner_chunks(tmp_path / "b.ome.zarr")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "asked_together"), [(1 << 30, "all"), (0, "few")], ids=["small", "large"]
+)
+def test_tiles_of_a_small_remote_shard_are_asked_for_at_once(
+    tmp_path, monkeypatch, at_once, asked_together
+):
+    slide = write_slide(tmp_path / "a.svs", size=(1024, 1024), tile=128)
+    monkeypatch.setattr(copying, "REMOTE_BATCH_BYTES", 1)  # each tile is a batch of its own
+    monkeypatch.setattr(copying, "AT_ONCE_BYTES", at_once)
+    together = threading.Barrier(63)  # and the last one: the first is waited for here
+    most, lock, inside = 0, threading.Lock(), 0
+    with wsistore.open_slide(slide.path) as opened:
+        table = opened.tile_table(0)
+        copier = copying.TileCopier(table, "jpeg", "a", "raise", remote=True)
+        read = copier._read
+
+        def reading(refs, some):
+            nonlocal most, inside
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            if asked_together == "all" and some[0] != 63:
+                together.wait(20)
+            found = read(refs, some)
+            with lock:
+                inside -= 1
+            return found
+
+        monkeypatch.setattr(copier, "_read", reading)
+        chunks = list(copier.chunks(Box(0, 0, 8, 8), 8, copying.LeftOut()))
+    assert [chunk.slot for chunk in chunks] == list(range(64))
+    assert most >= 63 if asked_together == "all" else most <= copying.REMOTE_AHEAD
