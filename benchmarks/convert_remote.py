@@ -6,6 +6,11 @@ Any S3 endpoint will do; the environment says how to reach it, as obstore reads 
     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
     python benchmarks/convert_remote.py large.svs s3://bucket --rounds 3
 
+or, without any, a bucket in the memory of a server of this script that holds back each
+answer (about three times the slide is held)::
+
+    python benchmarks/convert_remote.py large.svs --latency-ms 30
+
 The bucket must exist. What this writes lies below ``wsistore-benchmark/`` and is removed.
 Each step runs in a process of its own, for its peak memory; steps take turns, so that what
 else the machine does hits all of them. ``download`` and ``upload`` go through a local file,
@@ -23,7 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +136,21 @@ def rounds(slide: str, bucket: str, count: int, workers: int) -> list[dict[str, 
     return made
 
 
+@contextmanager
+def simulated(latency_ms: float) -> Iterator[str]:
+    """Give the URL of a bucket whose server holds back each answer."""
+    call = [sys.executable, "-m", "wsistore.testing.server", "--latency-ms", str(latency_ms)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            told = {"AWS_ENDPOINT_URL": server.stdout.readline().strip(), "AWS_REGION": "none"}
+            secrets = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "none")
+            os.environ.update({**told, **secrets, "AWS_ALLOW_HTTP": "true"})
+            yield "s3://bucket"
+        finally:
+            server.terminate()
+
+
 def main() -> None:
     """Parse the arguments, run, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,16 +158,19 @@ def main() -> None:
     parser.add_argument("bucket", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="0: the default of convert")
+    parser.add_argument("--latency-ms", type=float, help="a simulated bucket, so far away")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.step:
         name, arguments = json.loads(told.step)
         step_here(name, arguments)
         return
-    if not told.slide or not told.bucket:
-        parser.error("a slide and the URL of a bucket are needed")
+    if not told.slide or (told.bucket is None) == (told.latency_ms is None):
+        parser.error("a slide and either the URL of a bucket or --latency-ms are needed")
     size = os.path.getsize(told.slide)  # noqa: PTH202
-    made = rounds(told.slide, told.bucket.rstrip("/"), told.rounds, told.workers)
+    place = nullcontext(told.bucket) if told.bucket else simulated(told.latency_ms)
+    with place as bucket:
+        made = rounds(told.slide, bucket.rstrip("/"), told.rounds, told.workers)
     print(f"{size / 1e6:.0f} MB, {told.rounds} rounds; medians")
     for name in STEPS:
         seconds = statistics.median(taken[name]["s"] for taken in made)
