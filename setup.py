@@ -8,10 +8,10 @@ from setuptools import Extension, setup
 
 JPEGCORE = Extension(
     "wsistore.codecs._jpegcore",
-    sources=["src/jpegcore/module.c"],
+    sources=[f"src/jpegcore/{name}.c" for name in ("module", "plain", "avx2")],
     depends=[
         f"src/jpegcore/{name}.h"
-        for name in ("huffman", "header", "entropy", "transform", "colour", "region")
+        for name in ("layout", "huffman", "header", "entropy", "transform", "colour", "region")
     ],
     # What differs between CPUs is chosen when the module is loaded, so no -march here.
     extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-fwrapv", "-Wno-psabi"],
