@@ -101,6 +101,13 @@ INLINE void clear(int16_t *block) {
     UNROLL(4) for (int k = 0; k < 4; k++) memcpy(block + 16 * k, &zeros, sizeof zeros);
 }
 
+/* Dequantize the k-th coefficient in zigzag order, and put it in its place. */
+INLINE void put(int16_t *block, const int16_t *quant, uint32_t k, int32_t value, uint32_t *peak) {
+    value *= quant[k];
+    *peak |= MAGNITUDE(value);
+    block[NATURAL[k]] = (int16_t)value;
+}
+
 /* Read a block and dequantize it into `block` (natural order, zeroed here). The number of
  * coefficients up to the last one that may differ from 0; 0 if the data are damaged. */
 static NOINLINE int read_block(
@@ -110,15 +117,13 @@ static NOINLINE int read_block(
     Bits own = *bits; /* in registers: nothing else points to it */
     const int16_t *quant = component->steps;
     int32_t value;
-    uint32_t k = 1, peak;
+    uint32_t k = 1, peak = 0;
     clear(block);
     refill(&own);
     if (!read_dc(&own, dc, &value)) return 0;
     *prediction += value;
     if (MAGNITUDE(*prediction) >= 2 * LARGEST) return 0;
-    value = *prediction * quant[0];
-    peak = MAGNITUDE(value);
-    block[0] = (int16_t)value;
+    put(block, quant, 0, *prediction, &peak);
     do {
         refill(&own);
         for (int twice = 0; twice < 2 && k < 64; twice++) { /* a refill serves both */
@@ -129,25 +134,18 @@ static NOINLINE int read_block(
                 steps = read_long_ac(&own, ac, (uint32_t)entry, &value);
                 if (!steps) return 0;
                 k += steps;
-                value *= quant[k - 1];
-                peak |= MAGNITUDE(value);
-                block[NATURAL[k - 1]] = (int16_t)value;
+                put(block, quant, k - 1, value, &peak);
                 continue;
             }
             k += steps;
-            value *= quant[k - 1];
-            peak |= MAGNITUDE(value);
-            block[NATURAL[k - 1]] = (int16_t)value;
+            put(block, quant, k - 1, value, &peak);
             if (k >= 64) { /* the second one is of the next block, or there is none */
                 drop(&own, (int)(entry >> 32 & 255));
                 break;
             }
             drop(&own, (int)(entry & 255));
             k += entry >> 40 & 255;
-            value = (int32_t)(entry >> 32) >> 16;
-            value *= quant[k - 1];
-            peak |= MAGNITUDE(value);
-            block[NATURAL[k - 1]] = (int16_t)value;
+            put(block, quant, k - 1, (int32_t)(entry >> 32) >> 16, &peak);
         }
     } while (k < 64);
     *bits = own;

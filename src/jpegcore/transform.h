@@ -185,18 +185,18 @@ INLINE void inverse_dct(const int16_t *block, uint8_t *out, int stride, int corn
     }
 }
 
-/* The same where all coefficients but the first are 0. */
-INLINE void flat_block(int32_t dc, uint8_t *out, int stride) {
+/* The same, whatever the size, where all coefficients but the first are 0. */
+INLINE void flat_block(int32_t dc, int edge, uint8_t *out, int stride) {
     int32_t level = ((dc * (1 << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
     level = level < 0 ? 0 : level > 255 ? 255 : level;
-    for (int k = 0; k < 8; k++) memset(out + (ptrdiff_t)k * stride, level, 8);
+    for (int k = 0; k < edge; k++) memset(out + (ptrdiff_t)k * stride, level, (size_t)edge);
 }
 
 #define CORNER 10 /* coefficients in zigzag order that lie within the first 4 x 4 */
 
 /* A block of which the first `known` coefficients may differ from 0. */
 static NOINLINE void transform_block(const int16_t *block, int known, uint8_t *out, int stride) {
-    if (known == 1) flat_block(block[0], out, stride);
+    if (known == 1) flat_block(block[0], 8, out, stride);
     else if (known <= CORNER) inverse_dct(block, out, stride, 1);
     else inverse_dct(block, out, stride, 0);
 }
@@ -222,9 +222,7 @@ INLINE void halve_lines(const Shorts *in, Shorts *out, int shift) {
 static NOINLINE void halve_block(const int16_t *block, int known, uint8_t *out, int stride) {
     Shorts rows[8], lines[8] = {{0}};
     if (known == 1) {
-        int32_t level = ((block[0] * (1 << KEPT) + (1 << (KEPT + 2))) >> (KEPT + 3)) + 128;
-        level = level < 0 ? 0 : level > 255 ? 255 : level;
-        for (int k = 0; k < 4; k++) memset(out + (ptrdiff_t)k * stride, level, 4);
+        flat_block(block[0], 4, out, stride);
         return;
     }
     memcpy(rows, block, sizeof rows);

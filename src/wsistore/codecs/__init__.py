@@ -1,9 +1,9 @@
 """One encoded tile to pixels: strict, bounded, colour from the container.
 
 Public calls: `decode`, `decode_regions`, `scales`, `register`, `decoder_for`, `names`;
-`JpegCompleter`,
-`complete_jpeg`, `read_jpeg_header`, `read_jpeg2000_header`; `encode`; `crc32c`,
-`check_crc32c`, `append_crc32c`; `BlockFormat` and `Decoder` are the contract.
+`JpegCompleter`, `complete_jpeg`, `read_jpeg_header`, `read_jpeg2000_header`; `encode`;
+`crc32c`, `check_crc32c`, `append_crc32c`; `BlockFormat`, `Decoder` and `RegionJob` are the
+contract.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from wsistore.codecs.checksum import (
     check_crc32c,
     crc32c,
     crc32c_suffix,
-    is_crc32c,
 )
 from wsistore.codecs.decoding import decode, decode_regions
 from wsistore.codecs.encoding import encode, encoders
@@ -42,7 +41,6 @@ __all__ = [
     "decoder_for",
     "encode",
     "encoders",
-    "is_crc32c",
     "names",
     "read_jpeg2000_header",
     "read_jpeg_header",

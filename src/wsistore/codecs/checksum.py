@@ -42,14 +42,6 @@ def append_crc32c(data: bytes | bytearray | memoryview) -> bytes:
     return b"".join((data, crc32c_suffix(data)))
 
 
-def is_crc32c(block: bytes | bytearray | memoryview) -> bool:
-    """Return whether the last 4 bytes of a block are the checksum of those before."""
-    if len(block) < CRC32C_BYTES:
-        return False
-    view = memoryview(block)
-    return crc32c(view[:-CRC32C_BYTES]) == int.from_bytes(view[-CRC32C_BYTES:], "little")
-
-
 def check_crc32c(block: bytes | bytearray | memoryview, what: str) -> memoryview:
     """Check a block against the checksum in its last 4 bytes.
 

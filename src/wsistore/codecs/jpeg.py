@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from wsistore.codecs.failures import LIBRARY_ERRORS, damaged
 from wsistore.codecs.jpeg_regions import decode_region, decode_regions
 from wsistore.codecs.jpeg_stream import completer_for, cut_height
-from wsistore.codecs.model import BlockFormat, Integrity, RegionJob
+from wsistore.codecs.model import BlockFormat, Integrity
 from wsistore.codecs.pixels import crop, is_whole
 from wsistore.codecs.scratch import scratch
 from wsistore.errors import DamagedTileError
@@ -62,17 +61,7 @@ class JpegDecoder:
             out[...] = crop(buffer, region, scale)
         _finish(out, block_format)
 
-    def decode_regions(
-        self,
-        jobs: Sequence[RegionJob],
-        block_format: BlockFormat,
-        out: NDArray[np.uint8],
-        row_bytes: int,
-        scale: int,
-        integrity: Integrity,
-    ) -> list[int]:
-        """Decode regions of many tiles; see `wsistore.codecs.decode_regions`."""
-        return decode_regions(jobs, block_format, out, row_bytes, scale, integrity)
+    decode_regions = staticmethod(decode_regions)
 
 
 JPEG = JpegDecoder()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -131,17 +131,7 @@ class Decoder(Protocol):
         ...
 
 
-class ManyDecoder(Protocol):
-    """What a `Decoder` may have as ``decode_regions``: regions of many tiles in one call."""
-
-    def __call__(
-        self,
-        jobs: Sequence[RegionJob],
-        block_format: BlockFormat,
-        out: NDArray[np.uint8],
-        row_bytes: int,
-        scale: int,
-        integrity: Integrity,
-    ) -> list[int]:
-        """Decode what can be decoded so; see `wsistore.codecs.decode_regions`."""
-        ...
+ManyDecoder = Callable[
+    [Sequence[RegionJob], BlockFormat, NDArray[np.uint8], int, int, Integrity], list[int]
+]
+"""What a `Decoder` may have as ``decode_regions``; see `wsistore.codecs.decode_regions`."""

@@ -82,7 +82,7 @@ class BatchReader:
         self.size = as_size(size)
         self.layout = layout
         self.threads = default_threads() if threads is None else threads
-        self.policy = Policy(on_bad_tile, fill, integrity)
+        self.policy = Policy(on_bad_tile, fill, "fast" if integrity == "fast" else "strict")
         self.exact = exact
         self.allow_upsample = allow_upsample
         self.cache = default_cache() if cache is None else cache

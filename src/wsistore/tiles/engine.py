@@ -19,14 +19,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsistore.codecs import (
-    CRC32C_BYTES,
-    RegionJob,
-    check_crc32c,
-    decode,
-    decode_regions,
-    is_crc32c,
-)
+from wsistore.codecs import RegionJob, check_crc32c, decode, decode_regions
+from wsistore.codecs.model import Integrity
 from wsistore.errors import (
     MissingTileError,
     SourceAccessError,
@@ -275,7 +269,7 @@ class Policy:
 
     on_bad_tile: str
     fill: int
-    integrity: str
+    integrity: Integrity
 
     def forgives(self, error: WsistoreError) -> bool:
         """Whether the error is painted over and reported instead of raised."""
@@ -327,15 +321,21 @@ def run_unit(
         return
     blocks = _fetch(table, cells, unit, policy, ledger, canvases, fetched)
     size = sum(len(block) for _, block in blocks)
+    sound: list[tuple[Cell, memoryview]] = []
+    for cell, block in blocks:
+        try:
+            sound.append((cell, _payload(table, block)))
+        except TileError as error:
+            _forgive(error, unit.work.uses[cell], view, cell, canvases, policy, ledger)
+    # What a checksum vouches for need not be read to its end.
+    integrity = "fast" if table.checksum == "crc32c" else policy.integrity
     single = store is None and canvases.flags.c_contiguous
-    rest = _place_together(unit, table, blocks, canvases, policy) if single else blocks
-    decoded = len(blocks) - len(rest)
+    rest = _place_together(unit, table, sound, canvases, integrity) if single else sound
+    decoded = len(sound) - len(rest)
     for cell, block in rest:
         uses = unit.work.uses[cell]
         try:
-            if len(block) == 0:
-                raise MissingTileError("the file holds no bytes for this tile")
-            _place(view, table, cell, block, uses, canvases, policy, store)
+            _place(view, table, cell, block, uses, canvases, integrity, store)
             decoded += 1
         except TileError as error:
             _forgive(error, uses, view, cell, canvases, policy, ledger)
@@ -402,39 +402,37 @@ def _read_part(
     return table.source(part).read_many(offsets, counts)
 
 
+def _payload(table: TileTable, block: memoryview) -> memoryview:
+    """Return the encoded tile itself, its checksum checked where it has one."""
+    if len(block) == 0:
+        raise MissingTileError("the file holds no bytes for this tile")
+    return check_crc32c(block, "the encoded tile") if table.checksum == "crc32c" else block
+
+
 def _place_together(
     unit: Unit,
     table: TileTable,
     blocks: list[tuple[Cell, memoryview]],
     canvases: Pixels,
-    policy: Policy,
+    integrity: Integrity,
 ) -> list[tuple[Cell, memoryview]]:
     """Decode the tiles that have one use each in one call; return the others, and the bad ones."""
     rest: list[tuple[Cell, memoryview]] = []
     chosen: list[tuple[Cell, memoryview]] = []
     jobs: list[RegionJob] = []
     uses_of = unit.work.uses
-    checked = table.checksum == "crc32c"
     _, rows, columns, _ = canvases.shape
     for item in blocks:
         cell, block = item
         uses = uses_of[cell]
-        if len(uses) > 1 or (checked and not is_crc32c(block)):
+        if len(uses) > 1:
             rest.append(item)
             continue
         request, x, y, part = uses[0]
         chosen.append(item)
-        payload = block[:-CRC32C_BYTES] if checked else block
-        jobs.append(RegionJob(payload, part, 3 * ((request * rows + y) * columns + x)))
-    fast = checked or policy.integrity == "fast"
-    left = decode_regions(
-        jobs,
-        table.block_format,
-        canvases,
-        3 * columns,
-        unit.work.view.scale,
-        "fast" if fast else "strict",
-    )
+        jobs.append(RegionJob(block, part, 3 * ((request * rows + y) * columns + x)))
+    scale = unit.work.view.scale
+    left = decode_regions(jobs, table.block_format, canvases, 3 * columns, scale, integrity)
     return rest + [chosen[index] for index in left]
 
 
@@ -445,14 +443,10 @@ def _place(
     block: memoryview,
     uses: Sequence[Use],
     canvases: Pixels,
-    policy: Policy,
+    integrity: Integrity,
     store: TileStore | None,
 ) -> None:
     """Decode a tile once and give each use its part."""
-    integrity = policy.integrity
-    if table.checksum == "crc32c":
-        block = check_crc32c(block, "the encoded tile")
-        integrity = "fast"
     if store is not None and _keep(view, table, cell, block, uses, canvases, integrity, store):
         return
     if len(uses) == 1:
@@ -473,7 +467,7 @@ def _place(
 
 
 def _decode(
-    block: memoryview, view: View, table: TileTable, part: Box, out: Pixels, integrity: str
+    block: memoryview, view: View, table: TileTable, part: Box, out: Pixels, integrity: Integrity
 ) -> None:
     scale = view.scale
     region = Box(part.x * scale, part.y * scale, part.width * scale, part.height * scale)
@@ -483,7 +477,7 @@ def _decode(
         out=out,
         region=region,
         scale=scale,
-        integrity="fast" if integrity == "fast" else "strict",
+        integrity=integrity,
     )
 
 
@@ -513,7 +507,7 @@ def _keep(
     block: memoryview,
     uses: Sequence[Use],
     canvases: Pixels,
-    integrity: str,
+    integrity: Integrity,
     store: TileStore,
 ) -> bool:
     """Decode a tile whole and keep it, where uses of it are still to come."""
