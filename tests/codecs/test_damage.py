@@ -221,6 +221,14 @@ def test_components_must_agree(tile_of, pillow_jpeg) -> None:
         decode(j2k.block, BlockFormat("jpeg2000", 256, 256, 3, "gray"))
 
 
+@pytest.mark.parametrize("begin", ["8050", "8071", "807fff", "80402060", "00ffdecb"])
+def test_lzw_that_begins_with_an_unknown_code_is_refused(tile_of, begin) -> None:
+    tile = tile_of("lzw")
+    damaged = bytes.fromhex(begin) + bytes(tile.block[len(begin) // 2 :])
+    with pytest.raises(DamagedTileError, match="of which nothing is known"):
+        decode(damaged, tile.block_format)
+
+
 @settings(max_examples=120)
 @given(st.data())
 def test_mutated_headers_raise_nothing_but_tile_errors(any_mutable, data) -> None:

@@ -22,6 +22,8 @@ imagecodecs: Any = _imagecodecs  # its stubs know neither memoryviews nor arrays
 Unpack = Callable[[bytes | memoryview, memoryview], int]
 """Unpacks a block into memory and returns how many bytes came; stops where it is full."""
 
+_LZW_CLEAR = 256
+"""The code that empties the table of an LZW stream (TIFF 6.0, section 13); 257 ends it."""
 _BLOSC_HEADER = 16
 
 
@@ -127,8 +129,24 @@ def _with(decode: Callable[..., Any]) -> Unpack:
     return unpack
 
 
+def _unlzw(block: bytes | memoryview, memory: memoryview) -> int:
+    # imagecodecs ends the process where the codes begin with one that is not there yet.
+    old = bytes(block[:1]) == b"\0"  # old streams fill bytes from their lowest bit
+    at, code = 0, _LZW_CLEAR
+    while code == _LZW_CLEAR and at + 9 <= 8 * len(block):
+        both = bytes(block[at // 8 : at // 8 + 2])
+        if old:
+            code = int.from_bytes(both, "little") >> at % 8 & 511
+        else:
+            code = int.from_bytes(both, "big") >> (7 - at % 8) & 511
+        at += 9
+    if code > _LZW_CLEAR + 1:
+        raise ValueError(f"the LZW stream begins with the code {code}, of which nothing is known")
+    return len(imagecodecs.lzw_decode(block, out=memory))
+
+
 NONE = RawDecoder(_copy)
-LZW = RawDecoder(_with(imagecodecs.lzw_decode))
+LZW = RawDecoder(_unlzw)
 DEFLATE = RawDecoder(_with(imagecodecs.deflate_decode))
 GZIP = RawDecoder(_gunzip)
 PACKBITS = RawDecoder(_with(imagecodecs.packbits_decode))
